@@ -1,0 +1,393 @@
+//! Carries a plan out: merges the inputs, writes what survives into new tables, checks them, and
+//! returns the edit.
+//!
+//! Outputs are cut between user keys only: at the target size, and at table borders of the level
+//! below the target, so that the next compaction of an output overlaps few tables. Range tombstones
+//! are cut at the same places. Every output is read back and compared (count, order and a hash over
+//! all keys, tags and values) before anybody may rely on it. On any error the outputs begun are
+//! removed; inputs are never touched.
+
+use std::ops::Bound;
+use std::path::Path;
+
+use crate::clock::Clock;
+use crate::compaction::Plan;
+use crate::compaction::retain::{Decision, Retain, retain_tombstones};
+use crate::error::{Error, ErrorKind, Result};
+use crate::filename::FileName;
+use crate::fs::Fs;
+use crate::iter::Cursor;
+use crate::iter::merge::Merge;
+use crate::key::{KeyRange, SeqNo, Tag};
+use crate::metrics::{FamilyMetrics, Metrics};
+use crate::options::{CfOptions, Depth};
+use crate::read::cursor::{LevelCursor, Source};
+use crate::sync::Arc;
+use crate::table::CursorOptions;
+use crate::table::{TableBuilder, TableWriteOptions};
+use crate::tables::Tables;
+use crate::tombstone::Fragments;
+use crate::version::{TableFile, TableMeta};
+
+/// How often a running compaction looks whether it has been cancelled, in entries.
+const CANCEL_CHECK: u64 = 1024;
+/// An output is cut once the tables below it that it overlaps are this many times its target size.
+const GRANDPARENT_OVERLAP_MAX: u64 = 10;
+
+/// What a background job is given.
+pub struct JobContext<'a> {
+    /// The file system.
+    pub fs: &'a dyn Fs,
+    /// Where tables are written.
+    pub dir: &'a Path,
+    /// The identity that new tables carry.
+    pub db_id: u128,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Open tables.
+    pub tables: &'a Arc<Tables>,
+    /// Counters of the database.
+    pub metrics: &'a Arc<Metrics>,
+    /// Counters of the family.
+    pub family: &'a Arc<FamilyMetrics>,
+    /// The family's options.
+    pub options: &'a CfOptions,
+    /// The published sequence number, read before `snapshots`.
+    pub visible: SeqNo,
+    /// Live snapshots, ascending.
+    pub snapshots: Vec<SeqNo>,
+    /// Gives numbers for new files.
+    pub next_file: &'a dyn Fn() -> u64,
+    /// True once the job should stop.
+    pub cancelled: &'a dyn Fn() -> bool,
+}
+
+/// What a compaction did.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// New tables and those described anew, by level.
+    pub added: Vec<(usize, TableMeta)>,
+    /// Tables taken out, by level.
+    pub deleted: Vec<(usize, u64)>,
+    /// Bytes of tables read.
+    pub read_bytes: u64,
+    /// Bytes of tables written.
+    pub write_bytes: u64,
+}
+
+/// Carries `plan` out.
+pub fn run(context: &JobContext<'_>, plan: &Plan) -> Result<Outcome> {
+    let mut outcome = Outcome::default();
+    for (level, tables) in &plan.inputs {
+        outcome.deleted.extend(tables.iter().map(|t| (*level, t.number())));
+    }
+    for (level, table) in &plan.drop_only {
+        outcome.deleted.push((*level, table.number()));
+        context.metrics.tables_dropped.inc();
+        context.metrics.range_deleted_entries.add(table.meta.entries);
+    }
+    if plan.trivial_move {
+        move_tables(context, plan, &mut outcome);
+        return Ok(outcome);
+    }
+    if plan.inputs.iter().all(|(_, tables)| tables.is_empty()) {
+        return Ok(outcome);
+    }
+    let mut outputs = Outputs::new(context, plan);
+    let sync = || context.fs.sync_dir(context.dir).map_err(|e| Error::io("sync the directory", context.dir, e));
+    let merged = merge(context, plan, &mut outputs).and_then(|()| outputs.verify()).and_then(|()| sync());
+    match merged {
+        Ok(()) => {
+            outcome.read_bytes = plan.inputs.iter().flat_map(|(_, t)| t.iter().map(|t| t.meta.size)).sum();
+            outcome.write_bytes = outputs.done.iter().map(|o| o.meta.size).sum();
+            outcome.added = outputs.done.into_iter().map(|o| (plan.to_level, o.meta)).collect();
+            context.metrics.compactions.inc();
+            context.metrics.compaction_read_bytes.add(outcome.read_bytes);
+            context.metrics.compaction_write_bytes.add(outcome.write_bytes);
+            if plan.reason.is_for_tombstones() {
+                context.metrics.tombstone_compactions.inc();
+            }
+            Ok(outcome)
+        }
+        Err(e) => {
+            outputs.remove();
+            Err(e)
+        }
+    }
+}
+
+/// A move is an edit only. A table whose codec is not the one its new depth wants is marked, to be
+/// rewritten when there is nothing better to do.
+fn move_tables(context: &JobContext<'_>, plan: &Plan, outcome: &mut Outcome) {
+    for (level, tables) in &plan.inputs {
+        for table in tables {
+            let mut meta = table.meta.clone();
+            let from = if *level == 0 { Depth::Young } else { plan.from_depth };
+            let compression = &context.options.compression;
+            meta.owes_codec |= compression.codec_at(from) != compression.codec_at(plan.depth);
+            outcome.added.push((plan.to_level, meta));
+            context.metrics.trivial_moves.inc();
+        }
+    }
+}
+
+fn merge<'a>(context: &'a JobContext<'a>, plan: &'a Plan, outputs: &mut Outputs<'a>) -> Result<()> {
+    let mut sources = Vec::new();
+    let mut all = Vec::new();
+    let options = CursorOptions { fill_cache: false, read_ahead: true };
+    for (level, tables) in &plan.inputs {
+        for file in tables {
+            let table = context.tables.get_at(file, context.family, *level)?;
+            all.extend(table.tombstones().to_tombstones());
+            if *level == 0 {
+                sources.push(Source::Table(table.cursor(options)));
+            }
+        }
+        if *level > 0 && !tables.is_empty() {
+            let files: Vec<Arc<TableFile>> = tables.clone();
+            let cursor = LevelCursor::new(context.tables.clone(), files, context.family.clone(), options);
+            sources.push(Source::Level(cursor.at_level(*level)));
+        }
+    }
+    let tombstones = Fragments::build(all);
+    let (kept, dropped) = retain_tombstones(&tombstones, &context.snapshots, context.visible, plan.bottom);
+    context.metrics.range_tombstones_dropped.add(dropped);
+    outputs.tombstones = kept;
+
+    let mut retain = Retain::new(&context.snapshots, context.visible, plan.bottom, &tombstones);
+    let mut counts = Counts::default();
+    let mut merge = Merge::new(sources);
+    merge.seek_to_first()?;
+    while merge.valid() {
+        counts.read += 1;
+        if counts.read % CANCEL_CHECK == 0 && (context.cancelled)() {
+            return Err(Error::new(ErrorKind::Cancelled, "the compaction was cancelled"));
+        }
+        match retain.decide(merge.key(), merge.tag()) {
+            Decision::Keep(tag) => {
+                outputs.add(merge.key(), tag, merge.value())?;
+                counts.written += 1;
+            }
+            Decision::DropOlder => counts.older += 1,
+            Decision::DropRangeDeleted => counts.range_deleted += 1,
+            Decision::DropTombstone => counts.tombstones += 1,
+        }
+        merge.next()?;
+    }
+    outputs.finish(None)?;
+    counts.check(plan)?;
+    context.metrics.versions_dropped.add(counts.older);
+    context.metrics.range_deleted_entries.add(counts.range_deleted);
+    context.metrics.tombstones_dropped.add(counts.tombstones);
+    Ok(())
+}
+
+#[derive(Default)]
+struct Counts {
+    read: u64,
+    written: u64,
+    older: u64,
+    range_deleted: u64,
+    tombstones: u64,
+}
+
+impl Counts {
+    /// Every entry that the inputs' descriptions promise was read, and went somewhere.
+    fn check(&self, plan: &Plan) -> Result<()> {
+        let promised: u64 = plan.inputs.iter().flat_map(|(_, t)| t.iter().map(|t| t.meta.entries)).sum();
+        let gone = self.older + self.range_deleted + self.tombstones;
+        if self.read != promised || self.read != self.written + gone {
+            return Err(Error::corruption(format!(
+                "a compaction read {} entries where its tables have {promised}, and wrote {} and dropped {gone}",
+                self.read, self.written
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// One finished output, and what went into it.
+struct Output {
+    meta: TableMeta,
+    sum: Sum,
+}
+
+/// The outputs of one compaction.
+struct Outputs<'a> {
+    context: &'a JobContext<'a>,
+    plan: &'a Plan,
+    options: TableWriteOptions,
+    builder: Option<(TableBuilder<'a>, Sum)>,
+    /// Numbers of files begun, for removal if the compaction fails.
+    begun: Vec<u64>,
+    done: Vec<Output>,
+    tombstones: Fragments,
+    /// Where the output being written begins; none for the first.
+    from: Option<Vec<u8>>,
+    last_key: Vec<u8>,
+    /// The grandparent that the last key lies in or before.
+    grandparent: usize,
+    grandparent_bytes: u64,
+}
+
+impl<'a> Outputs<'a> {
+    fn new(context: &'a JobContext<'a>, plan: &'a Plan) -> Outputs<'a> {
+        Outputs {
+            context,
+            plan,
+            options: TableWriteOptions::for_depth(context.options, plan.depth),
+            builder: None,
+            begun: Vec::new(),
+            done: Vec::new(),
+            tombstones: Fragments::default(),
+            from: None,
+            last_key: Vec::new(),
+            grandparent: 0,
+            grandparent_bytes: 0,
+        }
+    }
+
+    fn add(&mut self, key: &[u8], tag: Tag, value: &[u8]) -> Result<()> {
+        if self.builder.is_none() || self.last_key != key {
+            if self.is_cut_before(key) {
+                self.finish(Some(key))?;
+            }
+            self.last_key.clear();
+            self.last_key.extend_from_slice(key);
+        }
+        if self.builder.is_none() {
+            self.begin()?;
+        }
+        let Some((builder, sum)) = &mut self.builder else { return Ok(()) };
+        sum.add(key, tag, value);
+        builder.add(key, tag, value)
+    }
+
+    /// True if the current output should end before `key`, which is another key than the last.
+    fn is_cut_before(&mut self, key: &[u8]) -> bool {
+        let mut crossed = false;
+        let grandparents = &self.plan.grandparents;
+        while let Some(table) = grandparents.get(self.grandparent) {
+            if crate::key::upper_contains(&table.meta.largest, key) {
+                break;
+            }
+            self.grandparent_bytes += table.meta.size;
+            self.grandparent += 1;
+            crossed = true;
+        }
+        let Some((builder, _)) = &self.builder else { return false };
+        let size = builder.estimated_size();
+        let target = self.plan.target_size;
+        if size >= target {
+            return true;
+        }
+        // At a border anyway: worth a smaller table, if it is not too small. Past too much overlap:
+        // worth any table.
+        let at_border = crossed && size >= target / 2;
+        let too_wide = crossed && self.grandparent_bytes >= GRANDPARENT_OVERLAP_MAX * target;
+        if at_border || too_wide {
+            self.context.metrics.grandparent_cuts.inc();
+            return true;
+        }
+        false
+    }
+
+    fn begin(&mut self) -> Result<()> {
+        let context = self.context;
+        let number = (context.next_file)();
+        let builder = TableBuilder::create(
+            context.fs,
+            context.dir,
+            number,
+            context.db_id,
+            self.options.clone(),
+            context.clock.unix_seconds(),
+            context.family.clone(),
+            self.plan.to_level,
+            context.clock.clone(),
+        )?;
+        self.begun.push(number);
+        self.builder = Some((builder, Sum::default()));
+        Ok(())
+    }
+
+    /// Ends the current output before `cut` (none: at the end of everything).
+    fn finish(&mut self, cut: Option<&[u8]>) -> Result<()> {
+        let range = KeyRange {
+            start: self.from.take().map_or(Bound::Unbounded, Bound::Included),
+            end: cut.map_or(Bound::Unbounded, |k| Bound::Excluded(k.to_vec())),
+        };
+        let tombstones = self.tombstones.clip(&range);
+        if cut.is_some_and(|cut| self.tombstones.iter().any(|f| f.start.as_slice() < cut && f.contains(cut))) {
+            self.context.metrics.range_tombstone_splits.inc();
+        }
+        self.from = cut.map(<[u8]>::to_vec);
+        self.grandparent_bytes = 0;
+        if self.builder.is_none() {
+            if tombstones.is_empty() {
+                return Ok(());
+            }
+            self.begin()?;
+        }
+        let Some((mut builder, sum)) = self.builder.take() else { return Ok(()) };
+        builder.add_tombstones(&tombstones);
+        builder.set_oldest_data(self.plan.oldest_data());
+        let meta = builder.finish()?;
+        self.done.push(Output { meta, sum });
+        Ok(())
+    }
+
+    /// Reads every output back and compares it with what was written.
+    fn verify(&self) -> Result<()> {
+        for output in &self.done {
+            let file = TableFile::unmanaged(output.meta.clone());
+            let table = self.context.tables.get_at(&file, self.context.family, self.plan.to_level)?;
+            let mut cursor = table.cursor(CursorOptions { fill_cache: false, read_ahead: true });
+            let mut sum = Sum::default();
+            cursor.seek_to_first()?;
+            while cursor.valid() {
+                if sum.entries % CANCEL_CHECK == 0 && (self.context.cancelled)() {
+                    return Err(Error::new(ErrorKind::Cancelled, "the compaction was cancelled"));
+                }
+                sum.add(cursor.key(), cursor.tag(), cursor.value());
+                cursor.next()?;
+            }
+            if sum != output.sum {
+                return Err(Error::corruption(format!(
+                    "a new table does not hold what was written into it ({} entries of {})",
+                    sum.entries, output.sum.entries
+                ))
+                .with_file(FileName::Table(output.meta.number).path(self.context.dir)));
+            }
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self) {
+        if let Some((builder, _)) = self.builder.take() {
+            builder.abandon();
+        }
+        for number in &self.begun {
+            self.context.tables.forget(*number);
+            // Gone already if it was abandoned; otherwise the next open removes it.
+            let _ = self.context.fs.remove_file(&FileName::Table(*number).path(self.context.dir));
+        }
+    }
+}
+
+/// A running sum over entries in their order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Sum {
+    entries: u64,
+    hash: u64,
+}
+
+impl Sum {
+    #[inline]
+    fn add(&mut self, key: &[u8], tag: Tag, value: &[u8]) {
+        use crate::checksum::hash_key;
+        let entry = hash_key(key).rotate_left(17) ^ tag.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ hash_key(value);
+        self.hash = (self.hash.rotate_left(5) ^ entry).wrapping_mul(0x2545_f491_4f6c_dd1d);
+        self.entries += 1;
+    }
+}

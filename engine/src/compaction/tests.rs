@@ -1,0 +1,191 @@
+//! Compactions of random families: whatever is merged, every reader sees the same as before.
+
+#![allow(clippy::unwrap_used)]
+
+use std::ops::Bound;
+use std::path::Path;
+
+use crate::clock::ManualClock;
+use crate::compaction::executor::{JobContext, Outcome, run};
+use crate::compaction::{Plan, Reason};
+use crate::error::{ErrorKind, Result};
+use crate::fs::Fs;
+use crate::fs::fault::{CallKind, Errno, Fault, FaultFs, Rule};
+use crate::fs::mem::MemFs;
+use crate::key::{FamilyId, SeqNo};
+use crate::metrics::LEVELS;
+use crate::options::Depth;
+use crate::read::testing::{DB_ID, DIR, Random, World, check_view};
+use crate::sync::Arc;
+use crate::version::{TableFile, Version};
+
+/// All of levels `from..=to` into `to`.
+fn plan(version: &Version, from: usize, to: usize, target_size: u64) -> Plan {
+    let inputs = (from..=to).map(|level| (level, version.levels[level].clone())).collect();
+    let grandparents = version.levels.get(to + 1).cloned().unwrap_or_default();
+    let bottom = !version.overlaps_at_or_below(to + 1, b"", &Bound::Unbounded);
+    Plan {
+        family: FamilyId::DEFAULT,
+        reason: Reason::Manual,
+        from_level: from,
+        to_level: to,
+        inputs,
+        grandparents,
+        bottom,
+        trivial_move: false,
+        drop_only: Vec::new(),
+        from_depth: Depth::Deep,
+        depth: if bottom { Depth::Bottom } else { Depth::Deep },
+        target_size,
+    }
+}
+
+fn execute(
+    world: &World,
+    plan: &Plan,
+    published: SeqNo,
+    snapshots: &[SeqNo],
+    cancelled: &dyn Fn() -> bool,
+) -> Result<Outcome> {
+    let next_file = || world.number();
+    let context = JobContext {
+        fs: &*world.fs,
+        dir: Path::new(DIR),
+        db_id: DB_ID,
+        clock: Arc::new(ManualClock::new()),
+        tables: &world.tables,
+        metrics: &world.metrics,
+        family: &world.family,
+        options: &world.options,
+        visible: published,
+        snapshots: snapshots.to_vec(),
+        next_file: &next_file,
+        cancelled,
+    };
+    run(&context, plan)
+}
+
+fn apply(version: &Version, outcome: Outcome) -> Version {
+    let added: Vec<_> = outcome.added.into_iter().map(|(level, meta)| (level, TableFile::unmanaged(meta))).collect();
+    let next = version.apply(&added, &outcome.deleted).unwrap();
+    next.check_invariants().unwrap();
+    next
+}
+
+#[test]
+fn every_reader_sees_the_same_afterwards() {
+    let (mut cuts, mut splits, mut zeroed, mut dropped, mut ranges_dropped) = (0, 0, 0, 0, 0);
+    for seed in 1..60 {
+        let mut random = Random::new(seed);
+        let mut world = World::new();
+        let (memtables, mut version) = world.populate(&mut random);
+        let last = world.last_seq();
+        // Not everything is published; what is not may be seen by readers to come.
+        let published = last - random.below(last / 4);
+        let mut snapshots: Vec<SeqNo> = (0..random.below(4)).map(|_| random.below(published + 1)).collect();
+        snapshots.sort_unstable();
+        snapshots.dedup();
+        for round in 0..3 {
+            let from = random.below(LEVELS as u64 - 1) as usize;
+            let to = from + 1 + random.below((LEVELS - 1 - from) as u64) as usize;
+            let plan = plan(&version, from, to, 1500 + random.below(6000));
+            let outcome = execute(&world, &plan, published, &snapshots, &|| false).unwrap();
+            zeroed += outcome.added.iter().filter(|(_, meta)| meta.entries > 0 && meta.seq_min == 0).count();
+            version = apply(&version, outcome);
+            let view = world.view(memtables.clone(), &version);
+            let about = format!("seed {seed}, round {round}, {from} to {to}");
+            for &visible in snapshots.iter().chain([&published, &((published + last) / 2), &last]) {
+                check_view(&world, &view, visible, &mut random, &about);
+            }
+        }
+        let counters = world.metrics.snapshot();
+        cuts += counters.grandparent_cuts;
+        splits += counters.range_tombstone_splits;
+        dropped += counters.versions_dropped.min(counters.tombstones_dropped).min(counters.range_deleted_entries);
+        ranges_dropped += counters.range_tombstones_dropped;
+    }
+    assert!(cuts > 0 && splits > 0 && zeroed > 0 && dropped > 0 && ranges_dropped > 0);
+}
+
+#[test]
+fn the_bottom_keeps_only_what_is_alive() {
+    let mut random = Random::new(3);
+    let mut world = World::new();
+    let (_, version) = world.populate(&mut random);
+    let newest = version.seq_max();
+    let outcome = execute(&world, &plan(&version, 0, LEVELS - 1, 1000), newest, &[], &|| false).unwrap();
+    assert!(outcome.added.len() > 1, "cut at the target size");
+    let alive = world.oracle(newest).len() as u64;
+    assert_eq!(outcome.added.iter().map(|(_, meta)| meta.entries).sum::<u64>(), alive);
+    for (_, meta) in &outcome.added {
+        assert_eq!((meta.deletes, meta.range_deletes, meta.seq_min, meta.seq_max), (0, 0, 0, 0), "{meta}");
+    }
+}
+
+#[test]
+fn moves_and_drops_touch_no_file() {
+    let mut random = Random::new(4);
+    let mut world = World::new();
+    world.options.compression.bottom = crate::options::Codec::Zstd { level: 3 };
+    let (_, version) = world.populate(&mut random);
+    let files = world.fs.list(Path::new(DIR)).unwrap().len();
+    let mut plan = plan(&version, 2, 3, 4000);
+    plan.depth = Depth::Bottom;
+    plan.trivial_move = true;
+    plan.drop_only = vec![(4, version.levels[4][0].clone())];
+    let outcome = execute(&world, &plan, 0, &[], &|| false).unwrap();
+    assert_eq!(outcome.added.len(), version.levels[2].len());
+    assert!(outcome.added.iter().all(|(level, meta)| *level == 3 && meta.owes_codec), "it is LZ4 and should be zstd");
+    assert_eq!(outcome.deleted.len(), version.levels[2].len() + 1);
+    assert_eq!(world.fs.list(Path::new(DIR)).unwrap().len(), files);
+    let counters = world.metrics.snapshot();
+    assert_eq!((counters.trivial_moves, counters.tables_dropped), (version.levels[2].len() as u64, 1));
+    apply(&version, outcome);
+}
+
+/// Whatever call fails, and when it is cancelled: no output stays, and the inputs do.
+#[test]
+fn failures_leave_no_outputs() {
+    let memory = MemFs::new();
+    memory.create_dir_all(Path::new(DIR)).unwrap();
+    let (fs, control) = FaultFs::new(Arc::new(memory.clone()));
+    let mut world = World::on(fs);
+    let mut random = Random::new(9);
+    let (memtables, version) = world.populate(&mut random);
+    let before = memory.list(Path::new(DIR)).unwrap().len();
+    let whole = plan(&version, 0, LEVELS - 1, 2000);
+    let last = world.last_seq();
+    let mut failed = 0;
+    let error = Fault::Error(Errno::Eio);
+    // A write that the device loses shows when the output is read back.
+    for (kind, fault, expected) in [
+        (CallKind::Create, error, ErrorKind::Io),
+        (CallKind::Write, error, ErrorKind::Io),
+        (CallKind::Write, Fault::Lost, ErrorKind::Corruption),
+        (CallKind::Sync, error, ErrorKind::Io),
+        (CallKind::SyncDir, error, ErrorKind::Io),
+        (CallKind::Read, error, ErrorKind::Io),
+    ] {
+        for skip in 0..3 {
+            control.add(Rule::new(fault).kind(kind).skip(skip));
+            let outcome = execute(&world, &whole, last, &[], &|| false);
+            control.heal();
+            match outcome {
+                Err(e) => {
+                    failed += 1;
+                    assert_eq!(e.kind(), expected, "{kind:?} after {skip}: {e}");
+                    assert_eq!(memory.list(Path::new(DIR)).unwrap().len(), before, "{kind:?} after {skip}");
+                }
+                Ok(outcome) => outcome.added.iter().for_each(|(_, meta)| {
+                    let path = crate::filename::FileName::Table(meta.number).path(Path::new(DIR));
+                    memory.remove_file(&path).unwrap();
+                }),
+            }
+        }
+    }
+    assert!(failed >= 12, "{failed}");
+    let error = execute(&world, &whole, last, &[], &|| true).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Cancelled);
+    assert_eq!(memory.list(Path::new(DIR)).unwrap().len(), before);
+    check_view(&world, &world.view(memtables, &version), last, &mut random, "after failures");
+}

@@ -1,0 +1,394 @@
+//! Options: plain data, checked once, in two blocks: what changes meaning and what changes speed.
+//!
+//! Live objects (file system, clock, listener) are not options; they belong to
+//! [`Builder`](crate::Builder).
+
+use std::fmt;
+use std::time::Duration;
+
+pub use lignite_codecs::{BlockCodec, Codec, CodecError, Dictionary, register as register_codec};
+
+use crate::error::{Error, Result};
+
+/// When a write counts as done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// The whole record is in the operating system's memory before the call returns: it survives
+    /// the death of the process, not the loss of power. A background sync follows within
+    /// [`Options::sync_interval`].
+    #[default]
+    Buffered,
+    /// The record is on the device before the call returns: it survives the loss of power. Costs a
+    /// device sync, shared by all writers who wait at the time.
+    Sync,
+}
+
+/// Options of a database.
+///
+/// ```
+/// use lignite::{Durability, Options};
+/// let options = Options::new().memory_budget(64 << 20).durability(Durability::Sync);
+/// options.validate()?;
+/// # Ok::<(), lignite::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Options {
+    // What changes meaning.
+    /// Make the database if it is not there. Default: true.
+    pub create_if_missing: bool,
+    /// Fail with `AlreadyExists` if it is there. Default: false.
+    pub error_if_exists: bool,
+    /// Durability of writes that do not name one. Default: [`Durability::Buffered`].
+    pub durability: Durability,
+    /// The longest time that a buffered write stays without a sync; zero for no background sync.
+    /// Default: 1 s.
+    pub sync_interval: Duration,
+    /// How long a write may wait for flush and compaction before it fails with `Stalled`.
+    /// Default: 60 s.
+    pub stall_timeout: Duration,
+
+    // What changes speed.
+    /// Bytes of memory for block cache, indexes, filters and memtables together. Memtables take at
+    /// most half. Default: 256 MiB. More is faster as long as the machine has it.
+    pub memory_budget: usize,
+    /// A memtable is sealed at this many bytes, or earlier when the budget is short. Default:
+    /// 64 MiB. Larger ones make fewer, larger tables and a longer replay.
+    pub memtable_size: usize,
+    /// Bytes of log that may be needed for replay; past it the family that pins the oldest segment
+    /// is flushed. Default: four memtables. Bounds the time of the next open after a crash.
+    pub log_size_max: u64,
+    /// Size at which a log segment is closed and the next begun. Default: 32 MiB.
+    pub log_segment_size: u64,
+    /// Threads for flush and compaction; 0 runs every job on the thread that needs it (for tests).
+    /// Default: the number of cores, at least 2 and at most 8.
+    pub background_threads: usize,
+    /// Threads of the pool that decodes blocks ahead of scans and for `multi_get`; the pool is
+    /// shared by the whole process, so the first database decides. 0 decodes on the caller's
+    /// thread only. Default: the number of cores less one.
+    pub decode_threads: usize,
+    /// Tables kept open at once. Default: 1000. Raise it together with the descriptor limit.
+    pub open_tables_max: usize,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        let cores = crate::sync::available_parallelism();
+        Options {
+            create_if_missing: true,
+            error_if_exists: false,
+            durability: Durability::Buffered,
+            sync_interval: Duration::from_secs(1),
+            stall_timeout: Duration::from_secs(60),
+            memory_budget: 256 << 20,
+            memtable_size: 64 << 20,
+            log_size_max: 256 << 20,
+            log_segment_size: 32 << 20,
+            background_threads: cores.clamp(2, 8),
+            decode_threads: cores - 1,
+            open_tables_max: 1000,
+        }
+    }
+}
+
+macro_rules! setters {
+    ($($name:ident: $type:ty),* $(,)?) => {
+        $(
+            #[doc = concat!("Sets `", stringify!($name), "`; see the field.")]
+            #[must_use]
+            pub fn $name(mut self, $name: $type) -> Self {
+                self.$name = $name;
+                self
+            }
+        )*
+    };
+}
+
+impl Options {
+    /// The defaults.
+    pub fn new() -> Options {
+        Options::default()
+    }
+
+    setters! {
+        create_if_missing: bool,
+        error_if_exists: bool,
+        durability: Durability,
+        sync_interval: Duration,
+        stall_timeout: Duration,
+        memory_budget: usize,
+        memtable_size: usize,
+        log_size_max: u64,
+        log_segment_size: u64,
+        background_threads: usize,
+        decode_threads: usize,
+        open_tables_max: usize,
+    }
+
+    /// Fails with `InvalidArgument` if a value is out of range.
+    pub fn validate(&self) -> Result<()> {
+        let at_least = |name: &str, value: u64, min: u64| {
+            if value < min {
+                return Err(Error::invalid(format!("option {name} is {value}; it must be at least {min}")));
+            }
+            Ok(())
+        };
+        at_least("memory_budget", self.memory_budget as u64, 1 << 20)?;
+        at_least("memtable_size", self.memtable_size as u64, 16 << 10)?;
+        at_least("log_segment_size", self.log_segment_size, 16 << 10)?;
+        at_least("log_size_max", self.log_size_max, self.log_segment_size)?;
+        at_least("open_tables_max", self.open_tables_max as u64, 16)?;
+        Ok(())
+    }
+}
+
+/// Which codec a column family's blocks get, by the depth of the level they are written to.
+///
+/// Blocks name their own codec, so changing this never makes data unreadable: it holds for blocks
+/// written from then on.
+///
+/// ```
+/// use lignite::{Codec, Compression};
+/// let c = Compression::zstd(3);                                  // every level
+/// let d = Compression::default().bottom(Codec::Zstd { level: 9 }); // LZ4 young, zstd 1 deep, zstd 9 bottom
+/// assert_ne!(c, d);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Compression {
+    /// Levels 0 and the base level, which are rewritten soon. Default: LZ4.
+    pub young: Codec,
+    /// Levels in between. Default: Zstandard 1.
+    pub deep: Codec,
+    /// The bottommost level, where most of the data lies. Default: Zstandard 3.
+    pub bottom: Codec,
+    /// Codec of the keys part where it should differ from that of the values; none for the same.
+    pub keys: Option<Codec>,
+    /// A part is stored raw if compression saves less than this many 1/256 of it. Default: 16
+    /// (1/16): raw blocks are read at the speed of a copy.
+    pub min_saving: u8,
+}
+
+impl Default for Compression {
+    fn default() -> Compression {
+        Compression {
+            young: Codec::Lz4,
+            deep: Codec::Zstd { level: 1 },
+            bottom: Codec::Zstd { level: 3 },
+            keys: None,
+            min_saving: 16,
+        }
+    }
+}
+
+impl Compression {
+    /// One codec for every level.
+    pub fn all(codec: Codec) -> Compression {
+        Compression { young: codec, deep: codec, bottom: codec, ..Compression::default() }
+    }
+
+    /// No compression.
+    pub fn none() -> Compression {
+        Compression::all(Codec::None)
+    }
+
+    /// LZ4 for every level.
+    pub fn lz4() -> Compression {
+        Compression::all(Codec::Lz4)
+    }
+
+    /// Snappy for every level.
+    pub fn snappy() -> Compression {
+        Compression::all(Codec::Snappy)
+    }
+
+    /// Zstandard at `level` (-7 to 22) for every level.
+    pub fn zstd(level: i32) -> Compression {
+        Compression::all(Codec::Zstd { level })
+    }
+
+    /// Brotli at `quality` (0 to 11) for every level.
+    pub fn brotli(quality: u8) -> Compression {
+        Compression::all(Codec::Brotli { quality })
+    }
+
+    setters! {
+        young: Codec,
+        deep: Codec,
+        bottom: Codec,
+        min_saving: u8,
+    }
+
+    /// Sets the codec of the keys part.
+    #[must_use]
+    pub fn keys(mut self, codec: Codec) -> Compression {
+        self.keys = Some(codec);
+        self
+    }
+
+    /// The codec for values written at this depth.
+    pub fn codec_at(&self, depth: Depth) -> Codec {
+        match depth {
+            Depth::Young => self.young,
+            Depth::Deep => self.deep,
+            Depth::Bottom => self.bottom,
+        }
+    }
+
+    /// Fails if a level or quality is out of its codec's range.
+    pub fn validate(&self) -> Result<()> {
+        for codec in [Some(self.young), Some(self.deep), Some(self.bottom), self.keys].into_iter().flatten() {
+            codec.validate().map_err(|e| Error::invalid(e.to_string()))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Compression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.young == self.deep && self.deep == self.bottom {
+            write!(f, "{}", self.bottom)?;
+        } else {
+            write!(f, "{}/{}/{}", self.young, self.deep, self.bottom)?;
+        }
+        if let Some(keys) = self.keys {
+            write!(f, " keys {keys}")?;
+        }
+        Ok(())
+    }
+}
+
+/// How deep a table lies, as far as compression and filters care.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Depth {
+    /// Level 0 and the base level.
+    Young,
+    /// Below the base level, above the last one.
+    Deep,
+    /// The last level that holds data.
+    Bottom,
+}
+
+/// How a family's filters are built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FilterPolicy {
+    /// No filters: for families that are only scanned.
+    None,
+    /// A cache-line-blocked Bloom filter of so many bits a key in young levels, and binary fuse-8
+    /// (9 bits a key, 0.4 % false positives) below.
+    Auto {
+        /// Bits a key of the Bloom filters, 4 to 30.
+        bits_per_key: u8,
+    },
+    /// Bloom filters of so many bits a key, 4 to 30, in every level.
+    Bloom {
+        /// Bits a key.
+        bits_per_key: u8,
+    },
+}
+
+/// Options of a column family. They are kept with the database.
+///
+/// ```
+/// use lignite::{CfOptions, Compression};
+/// let options = CfOptions::new().compression(Compression::lz4()).block_size(8 << 10);
+/// options.validate()?;
+/// # Ok::<(), lignite::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct CfOptions {
+    // All of them change speed and size, none changes meaning.
+    /// Codecs by level. Default: LZ4 young, Zstandard 1 deep, Zstandard 3 at the bottom.
+    pub compression: Compression,
+    /// Target size of a block before compression, 512 bytes to 16 MiB. Default: 16 KiB. Smaller
+    /// blocks make cold point reads cheaper and the files larger.
+    pub block_size: usize,
+    /// Filters. Default: `Auto` with 10 bits a key.
+    pub filter: FilterPolicy,
+    /// Target size of a table, in bytes on disk. Default: 64 MiB.
+    pub table_size: u64,
+    /// Level 0 is compacted when it has this many tables. Default: 4.
+    pub level0_trigger: usize,
+    /// Target size of the base level, the one below level 0. Default: 256 MiB.
+    pub base_level_size: u64,
+    /// How many times larger each level is than the one above it. Default: 10.
+    pub fan_out: u32,
+    /// A table is compacted for its tombstones alone when they are more than this share of its
+    /// entries, in percent. Default: 50; 0 switches it off.
+    pub tombstone_percent: u8,
+}
+
+impl Default for CfOptions {
+    fn default() -> CfOptions {
+        CfOptions {
+            compression: Compression::default(),
+            block_size: 16 << 10,
+            filter: FilterPolicy::Auto { bits_per_key: 10 },
+            table_size: 64 << 20,
+            level0_trigger: 4,
+            base_level_size: 256 << 20,
+            fan_out: 10,
+            tombstone_percent: 50,
+        }
+    }
+}
+
+impl CfOptions {
+    /// The defaults.
+    pub fn new() -> CfOptions {
+        CfOptions::default()
+    }
+
+    setters! {
+        compression: Compression,
+        block_size: usize,
+        filter: FilterPolicy,
+        table_size: u64,
+        level0_trigger: usize,
+        base_level_size: u64,
+        fan_out: u32,
+        tombstone_percent: u8,
+    }
+
+    /// One line that says where `given` differs from these; empty if nowhere.
+    pub fn difference(&self, given: &CfOptions) -> String {
+        let mut parts: Vec<String> = Vec::new();
+        let mut compare = |name: &str, kept: String, given: String| {
+            if kept != given {
+                parts.push(format!("{name}: kept {kept}, given {given}"));
+            }
+        };
+        compare("compression", self.compression.to_string(), given.compression.to_string());
+        compare("min_saving", self.compression.min_saving.to_string(), given.compression.min_saving.to_string());
+        compare("block_size", self.block_size.to_string(), given.block_size.to_string());
+        compare("filter", format!("{:?}", self.filter), format!("{:?}", given.filter));
+        compare("table_size", self.table_size.to_string(), given.table_size.to_string());
+        compare("level0_trigger", self.level0_trigger.to_string(), given.level0_trigger.to_string());
+        compare("base_level_size", self.base_level_size.to_string(), given.base_level_size.to_string());
+        compare("fan_out", self.fan_out.to_string(), given.fan_out.to_string());
+        compare("tombstone_percent", self.tombstone_percent.to_string(), given.tombstone_percent.to_string());
+        parts.join("; ")
+    }
+
+    /// Fails with `InvalidArgument` if a value is out of range.
+    pub fn validate(&self) -> Result<()> {
+        self.compression.validate()?;
+        let within = |name: &str, value: u64, min: u64, max: u64| {
+            if value < min || value > max {
+                return Err(Error::invalid(format!("option {name} is {value}; it must be within {min} and {max}")));
+            }
+            Ok(())
+        };
+        within("block_size", self.block_size as u64, 512, 16 << 20)?;
+        within("table_size", self.table_size, 4 << 10, 64 << 30)?;
+        within("level0_trigger", self.level0_trigger as u64, 1, 1000)?;
+        within("base_level_size", self.base_level_size, 4 << 10, 1 << 50)?;
+        within("fan_out", u64::from(self.fan_out), 2, 100)?;
+        within("tombstone_percent", u64::from(self.tombstone_percent), 0, 100)?;
+        if let FilterPolicy::Auto { bits_per_key } | FilterPolicy::Bloom { bits_per_key } = self.filter {
+            within("bits_per_key", u64::from(bits_per_key), 4, 30)?;
+        }
+        Ok(())
+    }
+}

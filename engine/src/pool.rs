@@ -1,0 +1,236 @@
+//! Worker threads for decoding blocks ahead.
+//!
+//! The pool never makes anybody wait: a job is taken only if a worker is idle or the queue is short,
+//! else the caller gets it back and does the work itself. A panic in a job is caught and counted; who
+//! waits for the job's result learns of it because the job's end of the channel is dropped.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{Arc, Condvar, JoinHandle, Mutex, OnceLock, locks_held, spawn};
+
+/// A piece of work.
+pub type Job = Box<dyn FnOnce() + Send>;
+
+/// Worker threads with a short queue.
+pub struct Pool {
+    shared: Arc<Shared>,
+    threads: usize,
+    handles: Vec<JoinHandle>,
+}
+
+struct Shared {
+    queue: Mutex<Queue>,
+    ready: Condvar,
+    /// Workers without a job, less the jobs that wait for one of them.
+    idle: AtomicUsize,
+    panics: AtomicU64,
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: VecDeque<Job>,
+    idle: usize,
+    stop: bool,
+}
+
+impl Pool {
+    /// A pool of so many threads; fewer if the system does not give them. With none every job is
+    /// handed back.
+    pub fn new(threads: usize) -> Arc<Pool> {
+        let shared = Arc::new(Shared {
+            queue: Mutex::new(Queue::default()),
+            ready: Condvar::new(),
+            idle: AtomicUsize::new(0),
+            panics: AtomicU64::new(0),
+        });
+        let mut handles = Vec::new();
+        for n in 0..threads {
+            let worker = shared.clone();
+            match spawn(&format!("lignite-decode-{n}"), move || worker.work()) {
+                Ok(handle) => handles.push(handle),
+                Err(_) => break,
+            }
+        }
+        Arc::new(Pool { shared, threads: handles.len(), handles })
+    }
+
+    /// The pool of the process. The first caller decides how many threads it has.
+    pub fn shared(threads: usize) -> Arc<Pool> {
+        static SHARED: OnceLock<Arc<Pool>> = OnceLock::new();
+        SHARED.get_or_init(|| Pool::new(threads)).clone()
+    }
+
+    /// How many threads there are.
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// How many of them have nothing to do. A hint: it may be old when the caller reads it.
+    pub fn idle(&self) -> usize {
+        self.shared.idle.load(Ordering::Relaxed)
+    }
+
+    /// How many jobs panicked.
+    pub fn panics(&self) -> u64 {
+        self.shared.panics.load(Ordering::Relaxed)
+    }
+
+    /// Gives the job to a worker, or back to the caller if all are busy and the queue is full.
+    pub fn try_run(&self, job: Job) -> Result<(), Job> {
+        if self.threads == 0 {
+            return Err(job);
+        }
+        let mut queue = self.shared.queue.lock();
+        if queue.jobs.len() >= queue.idle + self.threads {
+            return Err(job);
+        }
+        queue.jobs.push_back(job);
+        self.shared.note_idle(&queue);
+        drop(queue);
+        self.shared.ready.notify_one();
+        Ok(())
+    }
+}
+
+impl Drop for Pool {
+    /// Queued jobs are still done. Waits for the workers, unless the caller holds a lock that a job
+    /// may want or is a worker itself; then they end on their own.
+    fn drop(&mut self) {
+        self.shared.queue.lock().stop = true;
+        self.shared.ready.notify_all();
+        if locks_held() > 0 {
+            return;
+        }
+        for handle in self.handles.drain(..) {
+            if !handle.is_current() {
+                handle.join();
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn work(&self) {
+        let mut queue = self.queue.lock();
+        loop {
+            if let Some(job) = queue.jobs.pop_front() {
+                drop(queue);
+                if catch_unwind(AssertUnwindSafe(job)).is_err() {
+                    self.panics.fetch_add(1, Ordering::Relaxed);
+                }
+                queue = self.queue.lock();
+                continue;
+            }
+            if queue.stop {
+                return;
+            }
+            queue.idle += 1;
+            self.note_idle(&queue);
+            queue = self.ready.wait(queue);
+            queue.idle -= 1;
+            self.note_idle(&queue);
+        }
+    }
+
+    fn note_idle(&self, queue: &Queue) {
+        self.idle.store(queue.idle.saturating_sub(queue.jobs.len()), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    /// A job that says when it began and ends when it is told to.
+    fn held_job(began: &Sender<()>, end: Receiver<()>) -> Job {
+        let began = began.clone();
+        Box::new(move || {
+            let _ = began.send(());
+            let _ = end.recv();
+        })
+    }
+
+    #[test]
+    fn jobs_run_until_the_queue_is_full() {
+        let pool = Pool::new(1);
+        let (began, has_begun) = channel();
+        let (go, end) = channel::<()>();
+        assert!(pool.try_run(held_job(&began, end)).is_ok());
+        has_begun.recv().unwrap();
+        assert_eq!((pool.threads(), pool.idle()), (1, 0));
+        let (done, is_done) = channel();
+        let queued = done.clone();
+        assert!(pool.try_run(Box::new(move || queued.send(1).unwrap())).is_ok());
+        let refused = pool.try_run(Box::new(move || done.send(2).unwrap())).expect_err("the queue is full");
+        refused();
+        assert_eq!(is_done.recv().unwrap(), 2, "done by the caller while the worker is busy");
+        drop(go);
+        assert_eq!(is_done.recv().unwrap(), 1);
+    }
+
+    #[test]
+    fn a_panic_is_counted_and_the_worker_goes_on() {
+        let pool = Pool::new(1);
+        let (tx, rx) = channel::<()>();
+        assert!(
+            pool.try_run(Box::new(move || {
+                let _tx = tx;
+                panic!("on purpose");
+            }))
+            .is_ok()
+        );
+        assert!(rx.recv().is_err(), "the consumer learns of it");
+        let (tx, rx) = channel();
+        let mut job: Job = Box::new(move || tx.send(5).unwrap());
+        while let Err(back) = pool.try_run(job) {
+            job = back;
+        }
+        assert_eq!(rx.recv().unwrap(), 5);
+        assert_eq!(pool.panics(), 1);
+    }
+
+    #[test]
+    fn dropping_finishes_what_was_queued() {
+        let done = Arc::new(AtomicU64::new(0));
+        let pool = Pool::new(2);
+        let mut taken = 0;
+        for _ in 0..4 {
+            let done = done.clone();
+            let job = move || {
+                done.fetch_add(1, Ordering::Relaxed);
+            };
+            taken += u64::from(pool.try_run(Box::new(job)).is_ok());
+        }
+        assert!(taken >= 2);
+        drop(pool);
+        assert_eq!(done.load(Ordering::Relaxed), taken);
+    }
+
+    #[test]
+    fn without_threads_the_caller_works() {
+        let pool = Pool::new(0);
+        assert!(pool.try_run(Box::new(|| ())).is_err());
+        assert_eq!((pool.idle(), pool.threads()), (0, 0));
+    }
+
+    #[test]
+    fn the_last_owner_may_be_a_worker() {
+        let pool = Pool::new(1);
+        let (tx, rx) = channel::<()>();
+        let (go, wait) = channel::<()>();
+        let inner = pool.clone();
+        let job = move || {
+            let _ = wait.recv();
+            drop(inner);
+            drop(tx);
+        };
+        assert!(pool.try_run(Box::new(job)).is_ok());
+        drop(pool);
+        drop(go);
+        assert!(rx.recv().is_err());
+    }
+}

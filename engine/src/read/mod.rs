@@ -1,0 +1,12 @@
+//! Reading one family: a [`View`] is everything a reader needs, immutable and shared: the memtables
+//! and the version of one moment. Point reads are in [`view`], scans in [`cursor`].
+
+pub mod cursor;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+pub mod view;
+
+pub use cursor::ReadCursor;
+pub use view::{ReadOptions, View};

@@ -1,0 +1,735 @@
+//! From a directory to a store: read CURRENT, the manifest and the logs, and take over.
+//!
+//! Order: lock, CURRENT, manifest, existence and size of every table, logs oldest first. Up to here
+//! nothing has been written, so an open that fails leaves every file as it was. Then, if the last
+//! stop was not clean, what was replayed is rewritten into new tables and synced; recovery never
+//! relies on bytes that it found in the page cache. A new manifest is written in full, and replacing
+//! CURRENT is the one commit point: it withdraws the seal, names the new manifest and lets the old
+//! logs go. A crash at any moment before it leaves the old state, complete.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::Path;
+
+use crate::batch::{self, BatchEntry};
+use crate::checksum;
+use crate::compaction::executor::JobContext;
+use crate::error::{Error, ErrorKind, Result};
+use crate::field::UnknownFields;
+use crate::filename::FileName;
+use crate::flush;
+use crate::fs::{FileLock, Fs, LockedBy};
+use crate::key::{FamilyId, SeqNo};
+use crate::memtable::Memtable;
+use crate::options::CfOptions;
+use crate::record::{LogPosition, RecordHeader, RecordKind};
+use crate::store::log::Segment;
+use crate::store::obsolete::Obsolete;
+use crate::store::{self, Context, Family, LiveLog, Parts};
+use crate::sync::Arc;
+use crate::version::current::{self, Current};
+use crate::version::edit::{FamilyRecord, VersionEdit, decode_family_operation, decode_ingest};
+use crate::version::manifest::{self, ManifestScan, ManifestWriter};
+use crate::version::{Reaper, TableFile, TableMeta, Version};
+use crate::wal::{self, LogScan, ReplayRules};
+
+/// Features that this version can read.
+pub const FEATURES: &[&str] = &["base/1"];
+
+/// How often a read-only open begins again when files change under it.
+const READ_ONLY_TRIES: usize = 10;
+
+/// What recovery did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RecoveryStats {
+    /// True if the database had been closed properly.
+    pub clean: bool,
+    /// Batches replayed.
+    pub batches: u64,
+    /// Bytes of log read.
+    pub log_bytes: u64,
+    /// Bytes of a torn tail that were dropped.
+    pub torn_tail_bytes: u64,
+    /// How long the open took, in nanoseconds.
+    pub nanos: u64,
+}
+
+/// Opens for reading and writing.
+pub fn open(context: Context) -> Result<(Parts, RecoveryStats)> {
+    let begun = context.clock.now();
+    let fs = &*context.fs;
+    let dir = &context.dir;
+    prepare_directory(&context)?;
+    let lock = take_lock(fs, dir)?;
+    let found = match current::read_current(fs, dir)? {
+        Some(_) if context.options.error_if_exists => {
+            return Err(Error::new(ErrorKind::AlreadyExists, "the database exists already").with_file(dir));
+        }
+        Some(current) => Some(Found::read(&context, &current)?),
+        None => {
+            refuse_headless(&context)?;
+            None
+        }
+    };
+    let (found, mut stats) = found.unwrap_or_else(|| Found::empty(&context));
+    stats.nanos = 0;
+    let parts = take_over(context, found, lock)?;
+    stats.nanos = parts.context.clock.now().saturating_sub(begun).as_nanos() as u64;
+    Ok((parts, stats))
+}
+
+/// Opens for reading only: takes no lock and writes nothing, also beside a live writer. The store
+/// is a snapshot of this moment, logs included.
+pub fn open_read_only(context: Context) -> Result<(Parts, RecoveryStats)> {
+    let begun = context.clock.now();
+    let mut last = None;
+    for _ in 0..READ_ONLY_TRIES {
+        match try_read_only(&context) {
+            Ok((parts, mut stats)) => {
+                stats.nanos = context.clock.now().saturating_sub(begun).as_nanos() as u64;
+                return Ok((parts, stats));
+            }
+            Err(e) => {
+                // Something may have vanished because a live writer replaced it. It is a verdict
+                // only if the directory still says the same.
+                let now = fingerprint(&context);
+                match (now, last.replace(fingerprint(&context))) {
+                    (Ok(now), Some(Ok(before))) if now == before => return Err(e),
+                    (Err(e), Some(Err(_))) => return Err(e),
+                    _ if e.kind() == ErrorKind::NotFound || e.kind() == ErrorKind::Unsupported => return Err(e),
+                    _ => {}
+                }
+            }
+        }
+    }
+    Err(Error::new(
+        ErrorKind::Busy,
+        format!("the files changed during each of {READ_ONLY_TRIES} attempts to read them"),
+    )
+    .with_file(&context.dir))
+}
+
+/// What changes whenever a live writer changes the set of files.
+fn fingerprint(context: &Context) -> Result<(Option<Current>, BTreeSet<String>, u64)> {
+    let current = current::read_current(&*context.fs, &context.dir)?;
+    let names = list(&*context.fs, &context.dir)?.into_iter().collect();
+    let len = current.as_ref().map_or(0, |c| {
+        let path = FileName::Manifest(c.manifest).path(&context.dir);
+        context.fs.metadata(&path).map_or(0, |m| m.len)
+    });
+    Ok((current, names, len))
+}
+
+fn try_read_only(context: &Context) -> Result<(Parts, RecoveryStats)> {
+    let Some(current) = current::read_current(&*context.fs, &context.dir)? else {
+        return Err(missing(&context.dir));
+    };
+    let (found, stats) = Found::read(context, &current)?;
+    for family in found.families.values() {
+        for (_, table) in family.view().version.tables() {
+            context.tables.get(table, &family.metrics)?;
+        }
+    }
+    let parts = Parts {
+        context: context.clone(),
+        db_id: found.db_id,
+        families: found.families.into_values().collect(),
+        next_family: found.next_family,
+        next_file: found.next_file,
+        last_seq: found.last_seq,
+        log: None,
+        manifest: None,
+        obsolete: found.obsolete,
+        lock: None,
+        created: found.created,
+    };
+    Ok((parts, stats))
+}
+
+/// The error for a directory without a database.
+pub fn missing(dir: &Path) -> Error {
+    Error::new(ErrorKind::NotFound, "there is no database here").with_file(dir)
+}
+
+fn prepare_directory(context: &Context) -> Result<()> {
+    let dir = &context.dir;
+    let exists = context.fs.metadata(dir).is_ok_and(|m| m.is_dir);
+    if !context.options.create_if_missing {
+        let current = FileName::Current.path(dir);
+        if !exists || context.fs.metadata(&current).is_err() && !has_our_files(&*context.fs, dir)? {
+            return Err(missing(dir));
+        }
+    }
+    // Without CURRENT nothing was ever acknowledged, and an earlier attempt may have failed between
+    // the directory and its entry.
+    if !exists || context.fs.metadata(&FileName::Current.path(dir)).is_err() {
+        make_directory(&*context.fs, dir)?;
+    }
+    Ok(())
+}
+
+/// Makes the directory and its missing parents, durably.
+fn make_directory(fs: &dyn Fs, dir: &Path) -> Result<()> {
+    let missing = dir.ancestors().take_while(|d| !d.as_os_str().is_empty() && fs.metadata(d).is_err()).count();
+    fs.create_dir_all(dir).map_err(|e| Error::io("create the directory", dir, e))?;
+    for parent in dir.ancestors().skip(1).take(missing.max(1)).filter(|p| !p.as_os_str().is_empty()) {
+        match fs.sync_dir(parent) {
+            // Where the parent cannot be opened, its entry is the file system's affair.
+            Err(e) if !matches!(e.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound) => {
+                return Err(Error::io("sync the directory", parent, e));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn take_lock(fs: &dyn Fs, dir: &Path) -> Result<Box<dyn FileLock>> {
+    let path = FileName::Lock.path(dir);
+    match fs.lock(&path).map_err(|e| Error::io("lock the database", &path, e))? {
+        Ok(lock) => Ok(lock),
+        Err(LockedBy { pid }) => {
+            let by = if pid == std::process::id() { "this process".to_string() } else { format!("process {pid}") };
+            Err(Error::new(ErrorKind::Locked, format!("the database is open already, by {by}")).with_file(&path))
+        }
+    }
+}
+
+/// The names in the database's directory.
+pub fn list(fs: &dyn Fs, dir: &Path) -> Result<Vec<String>> {
+    fs.list(dir).map_err(|e| Error::io("list the directory", dir, e))
+}
+
+fn files(fs: &dyn Fs, dir: &Path) -> Result<Vec<FileName>> {
+    Ok(list(fs, dir)?.iter().filter_map(|n| FileName::parse(n)).collect())
+}
+
+fn has_our_files(fs: &dyn Fs, dir: &Path) -> Result<bool> {
+    Ok(files(fs, dir)?.iter().any(|f| !matches!(f, FileName::Lock)))
+}
+
+/// Without CURRENT there is nothing here yet, unless there are logs or tables: those are made only
+/// after CURRENT is durable, so then CURRENT was lost.
+fn refuse_headless(context: &Context) -> Result<()> {
+    let lost = files(&*context.fs, &context.dir)?
+        .into_iter()
+        .find(|f| matches!(f, FileName::Table(_) | FileName::Wal(_) | FileName::Blob(_)));
+    match lost {
+        Some(file) => Err(Error::corruption(format!("CURRENT is missing, but {file} is there"))
+            .with_file(FileName::Current.path(&context.dir))),
+        None => Ok(()),
+    }
+}
+
+/// What the directory holds.
+struct Found {
+    db_id: u128,
+    created: u64,
+    unknown: UnknownFields,
+    families: BTreeMap<FamilyId, Arc<Family>>,
+    next_family: u32,
+    next_file: u64,
+    last_seq: SeqNo,
+    obsolete: Arc<Obsolete>,
+    /// Log segments to keep, oldest first: those of a sealed directory.
+    kept: Vec<Segment>,
+    /// Where the log ended.
+    log_end: LogPosition,
+    /// Files there were, for cleaning.
+    files: Vec<FileName>,
+}
+
+impl Found {
+    fn empty(context: &Context) -> (Found, RecoveryStats) {
+        let created = context.clock.unix_seconds();
+        let mut hasher = checksum::FileHasher::new();
+        hasher.update(&context.seed.to_le_bytes());
+        hasher.update(&created.to_le_bytes());
+        hasher.update(context.dir.to_string_lossy().as_bytes());
+        let mut found = Found {
+            db_id: hasher.digest(),
+            created,
+            unknown: UnknownFields::default(),
+            families: BTreeMap::new(),
+            next_family: 1,
+            next_file: 1,
+            last_seq: 0,
+            obsolete: Arc::new(Obsolete::default()),
+            kept: Vec::new(),
+            log_end: LogPosition { segment: 0, offset: 0 },
+            files: files(&*context.fs, &context.dir).unwrap_or_default(),
+        };
+        let seen = found.files.iter().filter_map(|f| f.number()).max().unwrap_or(0);
+        found.next_file = seen + 1;
+        let default = FamilyRecord::new(FamilyId::DEFAULT, "default", CfOptions::default(), 0);
+        found.add_family(context, default, 0, Version::new());
+        (found, RecoveryStats { clean: true, ..RecoveryStats::default() })
+    }
+
+    fn read(context: &Context, current: &Current) -> Result<(Found, RecoveryStats)> {
+        let fs = &*context.fs;
+        let dir = &context.dir;
+        let seal = current.seal.as_ref();
+        let scan = manifest::read_manifest(fs, dir, current.manifest, seal.map(|s| (s.manifest_len, s.manifest_hash)))
+            .map_err(missing_is_damage)?;
+        let manifest_path = FileName::Manifest(current.manifest).path(dir);
+        if scan.db_id != current.db_id {
+            return Err(Error::corruption("the manifest belongs to another database").with_file(manifest_path));
+        }
+        let state = fold(&scan).map_err(|e| e.with_file(&manifest_path))?;
+        let files = files(fs, dir)?;
+        let seen = files.iter().filter_map(|f| f.number()).max().unwrap_or(0);
+        let mut found = Found {
+            db_id: scan.db_id,
+            created: state.created,
+            unknown: state.unknown,
+            families: BTreeMap::new(),
+            next_family: state.next_family,
+            next_file: state.next_file.max(seen + 1),
+            last_seq: state.last_seq,
+            obsolete: Arc::new(Obsolete::default()),
+            kept: Vec::new(),
+            log_end: LogPosition { segment: 0, offset: 0 },
+            files,
+        };
+        for family in state.families.into_values() {
+            let mut tables = Vec::new();
+            for ((level, _), meta) in family.tables {
+                check_table_file(context, &meta).map_err(|e| e.with_column_family(&*family.record.name))?;
+                tables.push((usize::from(level), found.table_file(meta)));
+            }
+            let version = Version::new().apply(&tables, &[])?;
+            version.check_invariants().map_err(|e| e.with_file(&manifest_path))?;
+            found.add_family(context, family.record, family.flushed, version);
+        }
+        let mut stats =
+            RecoveryStats { clean: seal.is_some(), torn_tail_bytes: scan.torn_tail_bytes, ..RecoveryStats::default() };
+        found.replay(context, current, state.log_first, state.log_synced, &mut stats)?;
+        Ok((found, stats))
+    }
+
+    fn add_family(&mut self, context: &Context, record: FamilyRecord, flushed: SeqNo, version: Version) {
+        let (tables, metrics) = (context.tables.clone(), context.metrics.clone());
+        let id = record.id;
+        let family = Family::new(record, flushed, version, tables, metrics);
+        self.families.insert(id, Arc::new(family));
+    }
+
+    fn table_file(&self, meta: TableMeta) -> Arc<TableFile> {
+        let reaper: Arc<dyn Reaper> = self.obsolete.clone();
+        TableFile::new(meta, Arc::downgrade(&reaper))
+    }
+
+    fn replay(
+        &mut self,
+        context: &Context,
+        current: &Current,
+        log_first: u64,
+        log_synced: Option<LogPosition>,
+        stats: &mut RecoveryStats,
+    ) -> Result<()> {
+        let mut numbers: Vec<u64> = self
+            .files
+            .iter()
+            .filter_map(|f| match f {
+                FileName::Wal(n) if *n >= log_first => Some(*n),
+                _ => None,
+            })
+            .collect();
+        numbers.sort_unstable();
+        let seal = current.seal.as_ref();
+        if let Some(seal) = seal {
+            // Under a seal the list of logs is exact; a file that it does not name is none of ours.
+            numbers = seal.logs.iter().map(|l| l.number).collect();
+            if numbers.is_empty() {
+                return Ok(()); // A checkpoint: all of it is in tables.
+            }
+        }
+        let promised = log_synced.filter(|p| p.segment >= log_first && p.offset > 0);
+        if let Some(p) = promised.filter(|p| !numbers.contains(&p.segment)) {
+            return Err(Error::corruption("a log segment is missing that the manifest says is durable")
+                .with_file(FileName::Wal(p.segment).path(&context.dir)));
+        }
+        let hint = promised.unwrap_or(LogPosition { segment: 0, offset: 0 });
+        let mut batches = 0;
+        let memtable_size = context.options.memtable_size;
+        let db_id = self.db_id;
+        let fs = context.fs.clone();
+        let scan: LogScan = {
+            let mut visit = |header: &RecordHeader, payload: &[u8], _at: LogPosition| -> Result<()> {
+                batches += 1;
+                self.replay_record(context, header, payload, memtable_size)
+            };
+            let rules = ReplayRules { db_id, log_first, durable_hint: hint, seal, live: false };
+            wal::replay(&*fs, &context.dir, &numbers, &rules, &mut visit).map_err(missing_is_damage)?
+        };
+        stats.batches = batches;
+        stats.torn_tail_bytes += scan.torn_tail_bytes;
+        stats.log_bytes = scan.segments.iter().map(|s| s.valid_len).sum();
+        self.last_seq = self.last_seq.max(scan.next_seq.map_or(0, |next| next - 1));
+        self.log_end = scan.end;
+        if seal.is_some() {
+            let mut last_seq = 0;
+            for (i, segment) in scan.segments.iter().enumerate() {
+                last_seq = match scan.segments.get(i + 1) {
+                    Some(next) => next.first_seq - 1,
+                    None => self.last_seq.max(last_seq),
+                };
+                self.kept.push(Segment { number: segment.number, len: segment.file_len, last_seq });
+            }
+        }
+        Ok(())
+    }
+
+    fn replay_record(
+        &mut self,
+        context: &Context,
+        header: &RecordHeader,
+        payload: &[u8],
+        memtable_size: usize,
+    ) -> Result<()> {
+        match header.kind {
+            RecordKind::Batch => self.replay_batch(header, payload, memtable_size),
+            RecordKind::FamilyOperation => {
+                let edit = decode_family_operation(payload)?;
+                self.replay_family_operation(context, &edit, header.first_seq);
+                Ok(())
+            }
+            RecordKind::Ingest => {
+                let edit = decode_ingest(payload)?;
+                self.replay_ingest(context, &edit, header.first_seq)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn replay_batch(&mut self, header: &RecordHeader, payload: &[u8], memtable_size: usize) -> Result<()> {
+        let buffer: Arc<[u8]> = Arc::from(payload);
+        if batch::count_entries(&buffer)? != header.count {
+            return Err(Error::corruption("a batch has another number of entries than its log record says"));
+        }
+        for (seq, entry) in (header.first_seq..).zip(batch::walk(&buffer)) {
+            let entry = entry?;
+            let id = match &entry {
+                BatchEntry::Put { family, .. }
+                | BatchEntry::Delete { family, .. }
+                | BatchEntry::DeleteRange { family, .. } => *family,
+            };
+            match self.families.get(&id) {
+                Some(family) if seq > family.flushed() => {
+                    let active = family.active();
+                    if active.size() >= memtable_size {
+                        family.seal();
+                        family.active().add(&buffer, &entry, seq);
+                    } else {
+                        active.add(&buffer, &entry, seq);
+                    }
+                }
+                // In tables already, or of a family that was dropped later.
+                Some(_) => {}
+                None if id.0 < self.next_family => {}
+                None => return Err(Error::corruption(format!("a batch names column family {id}, which never was"))),
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies a family operation that the manifest may or may not contain. Every operation is
+    /// idempotent, and the log holds all of them from some moment on in their order.
+    fn replay_family_operation(&mut self, context: &Context, edit: &VersionEdit, seq: SeqNo) {
+        for record in &edit.families_created {
+            if record.id.0 >= self.next_family {
+                self.next_family = record.id.0 + 1;
+                self.add_family(context, FamilyRecord { created_seq: seq, ..record.clone() }, seq, Version::new());
+            }
+        }
+        for (id, name) in &edit.families_renamed {
+            if let Some(family) = self.families.get(id) {
+                family.rename(name);
+            }
+        }
+        for (id, options) in &edit.options_changed {
+            if let Some(family) = self.families.get(id) {
+                family.set_options(options.clone());
+            }
+        }
+        for id in &edit.families_dropped {
+            self.families.remove(id);
+        }
+    }
+
+    /// Installs ingested tables if the manifest lacks them. An ingest flushes its family first and
+    /// counts as flushed itself, so the family's mark tells.
+    fn replay_ingest(&mut self, context: &Context, edit: &VersionEdit, seq: SeqNo) -> Result<()> {
+        let mut by_family: BTreeMap<FamilyId, Vec<(usize, Arc<TableFile>)>> = BTreeMap::new();
+        for (id, level, meta) in &edit.added {
+            let mut meta = meta.clone();
+            meta.seq_override = Some(seq);
+            (meta.seq_min, meta.seq_max) = (seq, seq);
+            by_family.entry(*id).or_default().push((usize::from(*level), self.table_file(meta)));
+        }
+        for (id, tables) in by_family {
+            let Some(family) = self.families.get(&id).filter(|f| f.flushed() < seq) else { continue };
+            for (_, table) in &tables {
+                check_table_file(context, &table.meta)?;
+            }
+            let version = family.view().version.apply(&tables, &[])?;
+            family.install(version, &[], Some(seq));
+        }
+        Ok(())
+    }
+}
+
+/// A manifest or log segment that is named and not there has been lost.
+fn missing_is_damage(e: Error) -> Error {
+    match e.io_kind() {
+        Some(std::io::ErrorKind::NotFound) => e.with_kind(ErrorKind::Corruption).with_offset(0),
+        _ => e,
+    }
+}
+
+/// Fails if a table's file is not there or has another size than the manifest says.
+fn check_table_file(context: &Context, meta: &TableMeta) -> Result<()> {
+    let path = FileName::Table(meta.number).path(&context.dir);
+    match context.fs.metadata(&path) {
+        Ok(m) if m.len == meta.size && m.is_file => Ok(()),
+        Ok(m) => Err(Error::corruption(format!("the table has {} bytes; the manifest says {}", m.len, meta.size))
+            .with_file(path)
+            .with_offset(m.len.min(meta.size))),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            Err(Error::corruption("a table is missing that the manifest names").with_file(path).with_offset(0))
+        }
+        Err(e) => Err(Error::io("look at the table", &path, e)),
+    }
+}
+
+/// Makes what was found the live state.
+fn take_over(context: Context, mut found: Found, lock: Box<dyn FileLock>) -> Result<Parts> {
+    let clean = !found.kept.is_empty();
+    if !clean {
+        flush_replayed(&context, &mut found)?;
+    }
+    let manifest_number = found.next_file;
+    let segment_number = found.next_file + 1;
+    found.next_file += 2;
+    let views: Vec<(Arc<Family>, Arc<Version>)> =
+        found.families.values().map(|f| (f.clone(), f.view().version.clone())).collect();
+    let mut edit = store::snapshot_edit(
+        found.db_id,
+        found.created,
+        views.iter().map(|(f, v)| (&**f, &**v)),
+        found.next_family,
+        found.next_file,
+        found.last_seq,
+    );
+    let first_segment = found.kept.first().map_or(segment_number, |s| s.number);
+    edit.unknown = found.unknown.clone();
+    edit.log_first = Some(first_segment);
+    edit.log_synced = clean.then_some(found.log_end);
+    let fs = &*context.fs;
+    let manifest = ManifestWriter::create(fs, &context.dir, manifest_number, found.db_id, &edit)?;
+    fs.sync_dir(&context.dir).map_err(|e| Error::io("sync the directory", &context.dir, e))?;
+    let current = Current { db_id: found.db_id, manifest: manifest_number, seal: None };
+    current::write_current(fs, &context.dir, &current)?;
+    let log = LiveLog::create(
+        context.fs.clone(),
+        context.dir.clone(),
+        found.db_id,
+        context.seed,
+        context.metrics.clone(),
+        segment_number,
+        found.kept.clone(),
+        found.log_end,
+        found.last_seq,
+    )?;
+    remove_garbage(&context, &found, manifest_number, first_segment);
+    Ok(Parts {
+        context,
+        db_id: found.db_id,
+        families: found.families.into_values().collect(),
+        next_family: found.next_family,
+        next_file: found.next_file,
+        last_seq: found.last_seq,
+        log: Some(log),
+        manifest: Some(manifest),
+        obsolete: found.obsolete,
+        lock: Some(lock),
+        created: found.created,
+    })
+}
+
+/// Writes what an unclean log gave into new, synced tables.
+fn flush_replayed(context: &Context, found: &mut Found) -> Result<()> {
+    let next = std::cell::Cell::new(found.next_file);
+    let next_file = || {
+        let n = next.get();
+        next.set(n + 1);
+        n
+    };
+    for family in found.families.values() {
+        family.seal();
+        let memtables: Vec<Arc<Memtable>> = family.sealed();
+        if memtables.is_empty() {
+            continue;
+        }
+        let options = family.options();
+        let job = JobContext {
+            fs: &*context.fs,
+            dir: &context.dir,
+            db_id: found.db_id,
+            clock: context.clock.clone(),
+            tables: &context.tables,
+            metrics: &context.metrics,
+            family: &family.metrics,
+            options: &options,
+            visible: found.last_seq,
+            snapshots: Vec::new(),
+            next_file: &next_file,
+            cancelled: &|| false,
+        };
+        let meta = flush::run(&job, &memtables).map_err(|e| e.with_column_family(&*family.name()))?;
+        let added: Vec<(usize, Arc<TableFile>)> = meta.into_iter().map(|m| (0, found.table_file(m))).collect();
+        let version = family.view().version.apply(&added, &[])?;
+        family.install(version, &memtables, Some(found.last_seq));
+    }
+    found.next_file = next.get();
+    Ok(())
+}
+
+/// Removes files of ours that nothing names. What cannot be removed is tried again next time.
+fn remove_garbage(context: &Context, found: &Found, manifest: u64, first_segment: u64) {
+    let live: BTreeSet<u64> = found
+        .families
+        .values()
+        .flat_map(|f| f.view().version.tables().map(|(_, t)| t.number()).collect::<Vec<_>>())
+        .collect();
+    for file in &found.files {
+        let garbage = match *file {
+            FileName::Table(n) => !live.contains(&n),
+            FileName::Wal(n) => n < first_segment || !found.kept.iter().any(|s| s.number == n),
+            FileName::Manifest(n) => n != manifest,
+            FileName::CurrentTemp => true,
+            FileName::Current | FileName::Lock | FileName::Blob(_) => false,
+        };
+        if garbage && context.fs.remove_file(&file.path(&context.dir)).is_ok() {
+            context.metrics.files_deleted.inc();
+        }
+    }
+}
+
+/// The state that a manifest's edits add up to.
+pub struct ManifestState {
+    /// When the database was made.
+    pub created: u64,
+    /// Which version of Lignite wrote the manifest.
+    pub creator: String,
+    /// Number of the next file.
+    pub next_file: u64,
+    /// Number of the next family.
+    pub next_family: u32,
+    /// The last sequence number it knows of.
+    pub last_seq: SeqNo,
+    /// The smallest live log segment.
+    pub log_first: u64,
+    /// How far the log was durable.
+    pub log_synced: Option<LogPosition>,
+    /// The families.
+    pub families: BTreeMap<FamilyId, ManifestFamily>,
+    /// Optional words of a later version, handed on.
+    pub unknown: UnknownFields,
+}
+
+/// One family as a manifest describes it.
+pub struct ManifestFamily {
+    /// Number, name, options and what a later version may have added.
+    pub record: FamilyRecord,
+    /// Everything up to here is in tables.
+    pub flushed: SeqNo,
+    /// Its tables, by level and number.
+    pub tables: BTreeMap<(u8, u64), TableMeta>,
+}
+
+/// Adds up the edits of a manifest.
+pub fn fold(scan: &ManifestScan) -> Result<ManifestState> {
+    let mut state = ManifestState {
+        created: 0,
+        creator: String::new(),
+        next_file: 1,
+        next_family: 1,
+        last_seq: 0,
+        log_first: 0,
+        log_synced: None,
+        families: BTreeMap::new(),
+        unknown: UnknownFields::default(),
+    };
+    if !scan.edits.first().is_some_and(|e| e.snapshot) {
+        return Err(Error::corruption("the manifest does not begin with a full state"));
+    }
+    for edit in &scan.edits {
+        state.add(edit)?;
+    }
+    Ok(state)
+}
+
+impl ManifestState {
+    fn add(&mut self, edit: &VersionEdit) -> Result<()> {
+        if let Some(unknown) = edit.features.iter().flatten().find(|f| !FEATURES.contains(&f.as_str())) {
+            return Err(Error::unsupported(format!(
+                "the database needs the feature {unknown:?}, which this version does not have"
+            )));
+        }
+        self.unknown.extend(&edit.unknown);
+        self.created = edit.created_unix.unwrap_or(self.created);
+        if let Some(creator) = &edit.creator {
+            self.creator.clone_from(creator);
+        }
+        self.next_file = self.next_file.max(edit.next_file.unwrap_or(0));
+        self.next_family = self.next_family.max(edit.next_family.unwrap_or(0));
+        self.last_seq = self.last_seq.max(edit.last_seq.unwrap_or(0));
+        self.log_first = self.log_first.max(edit.log_first.unwrap_or(0));
+        self.log_synced = self.log_synced.max(edit.log_synced);
+        for record in &edit.families_created {
+            let family =
+                ManifestFamily { record: record.clone(), flushed: record.created_seq, tables: BTreeMap::new() };
+            if self.families.insert(record.id, family).is_some() {
+                return Err(Error::corruption(format!("column family {} is created twice", record.id)));
+            }
+            self.next_family = self.next_family.max(record.id.0 + 1);
+        }
+        for (id, name) in &edit.families_renamed {
+            self.family(*id)?.record.name.clone_from(name);
+        }
+        for (id, options) in &edit.options_changed {
+            self.family(*id)?.record.options = options.clone();
+        }
+        for (id, seq) in &edit.flushed {
+            let family = self.family(*id)?;
+            family.flushed = family.flushed.max(*seq);
+        }
+        for (id, level, number) in &edit.deleted {
+            if self.family(*id)?.tables.remove(&(*level, *number)).is_none() {
+                return Err(Error::corruption(format!(
+                    "table {number} is removed from level {level}, where it is not"
+                )));
+            }
+        }
+        for (id, level, meta) in &edit.added {
+            if self.family(*id)?.tables.insert((*level, meta.number), meta.clone()).is_some() {
+                return Err(Error::corruption(format!("table {} is added to level {level} twice", meta.number)));
+            }
+        }
+        for id in &edit.families_dropped {
+            if self.families.remove(id).is_none() {
+                return Err(Error::corruption(format!("column family {id} is dropped, which is not there")));
+            }
+        }
+        Ok(())
+    }
+
+    fn family(&mut self, id: FamilyId) -> Result<&mut ManifestFamily> {
+        self.families
+            .get_mut(&id)
+            .ok_or_else(|| Error::corruption(format!("an edit names column family {id}, which is not there")))
+    }
+}

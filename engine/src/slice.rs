@@ -1,0 +1,104 @@
+//! [`Slice`]: bytes that somebody else owns, kept alive.
+
+use std::fmt;
+use std::ops::Deref;
+
+use crate::sync::Arc;
+
+/// A byte string that shares its memory with the block or write batch it came from.
+///
+/// Derefs to `[u8]`. Cloning costs one atomic increment. As long as a `Slice` lives, the whole
+/// buffer behind it (a decoded block of typically 16 KiB, or the batch of a recent write) stays in
+/// memory: keep a long-lived value with [`Slice::detach`], which copies just its own bytes.
+///
+/// ```
+/// let slice = lignite::Slice::from(&b"value"[..]);
+/// assert_eq!(&*slice, b"value");
+/// assert_eq!(slice.detach(), slice);
+/// ```
+#[derive(Clone)]
+pub struct Slice {
+    buffer: Arc<[u8]>,
+    start: u32,
+    len: u32,
+}
+
+impl Slice {
+    /// The bytes `start..start + len` of `buffer`, which must contain them and be smaller than 4 GiB.
+    #[inline]
+    pub fn new(buffer: Arc<[u8]>, start: usize, len: usize) -> Slice {
+        debug_assert!(start + len <= buffer.len() && buffer.len() <= u32::MAX as usize);
+        Slice { buffer, start: start as u32, len: len as u32 }
+    }
+
+    /// A copy of just these bytes, which pins nothing else.
+    #[must_use]
+    pub fn detach(&self) -> Slice {
+        Slice::from(&**self)
+    }
+}
+
+impl Deref for Slice {
+    type Target = [u8];
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        &self.buffer[self.start as usize..self.start as usize + self.len as usize]
+    }
+}
+
+impl AsRef<[u8]> for Slice {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl From<&[u8]> for Slice {
+    fn from(bytes: &[u8]) -> Slice {
+        Slice::new(Arc::from(bytes), 0, bytes.len())
+    }
+}
+
+impl From<Vec<u8>> for Slice {
+    fn from(bytes: Vec<u8>) -> Slice {
+        let len = bytes.len();
+        Slice::new(Arc::from(bytes), 0, len)
+    }
+}
+
+impl PartialEq for Slice {
+    fn eq(&self, other: &Slice) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Slice {}
+
+impl PartialEq<[u8]> for Slice {
+    fn eq(&self, other: &[u8]) -> bool {
+        **self == *other
+    }
+}
+
+impl PartialEq<&[u8]> for Slice {
+    fn eq(&self, other: &&[u8]) -> bool {
+        **self == **other
+    }
+}
+
+impl<const N: usize> PartialEq<&[u8; N]> for Slice {
+    fn eq(&self, other: &&[u8; N]) -> bool {
+        **self == **other
+    }
+}
+
+impl PartialEq<Vec<u8>> for Slice {
+    fn eq(&self, other: &Vec<u8>) -> bool {
+        **self == **other
+    }
+}
+
+impl fmt::Debug for Slice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "b\"{}\"", self.escape_ascii())
+    }
+}

@@ -1,0 +1,451 @@
+//! The live log: the segment being written, those still needed, and how far they are durable.
+//!
+//! Appending belongs to the commit leader alone. Syncing does not: whoever waits for durability
+//! either waits for the sync that is running or starts the next one, which then covers everything
+//! appended so far. No lock is held while the device works, so the next group collects meanwhile.
+//!
+//! Always true: segments become durable oldest first, and nothing in a segment counts as durable
+//! before the segment's directory entry and all earlier segments are. After one failed sync nothing
+//! is ever synced again: the log is poisoned.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::checksum;
+use crate::error::{Error, ErrorKind, Result};
+use crate::filename::FileName;
+use crate::fs::{File, Fs};
+use crate::key::SeqNo;
+use crate::metrics::Metrics;
+use crate::record::{LogPosition, RecordHeader, RecordKind};
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Arc, Condvar, Mutex};
+use crate::wal::SegmentWriter;
+
+/// Called once, when the position it was given for is durable or can never be.
+pub type DurableCallback = Box<dyn FnOnce(Result<()>) + Send>;
+
+/// A log segment that recovery would need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Number in the file's name.
+    pub number: u64,
+    /// Bytes in it.
+    pub len: u64,
+    /// The largest sequence number in it, or that of the segment before if it has no record.
+    pub last_seq: SeqNo,
+}
+
+/// The live log.
+pub struct LiveLog {
+    fs: Arc<dyn Fs>,
+    dir: PathBuf,
+    db_id: u128,
+    seed: u64,
+    metrics: Arc<Metrics>,
+    writer: Mutex<SegmentWriter>,
+    state: Mutex<State>,
+    synced: Condvar,
+    /// Wakes the notifier thread.
+    wanted: Condvar,
+    /// Bytes in all live segments, for the decision to rotate or flush without a lock.
+    live_bytes: AtomicU64,
+}
+
+struct State {
+    /// Closed segments that are still needed, oldest first.
+    closed: VecDeque<Segment>,
+    current: Segment,
+    /// Segments with bytes that are not durable yet, oldest first; the last is the current one.
+    unsynced: VecDeque<Unsynced>,
+    durable: LogPosition,
+    end: LogPosition,
+    syncing: bool,
+    failed: Option<Error>,
+    callbacks: Vec<(LogPosition, DurableCallback)>,
+    /// Callbacks whose outcome is known, for the notifier thread.
+    ready: Ready,
+    /// True while a notifier thread runs; without one, callbacks run where the sync was done.
+    notified: bool,
+    stopping: bool,
+}
+
+#[derive(Clone)]
+struct Unsynced {
+    number: u64,
+    file: Arc<dyn File>,
+    end: u64,
+    named: bool,
+}
+
+impl LiveLog {
+    /// Begins the log with a new segment `number` behind `closed`, which recovery found sealed.
+    /// `previous` is where the segment before ended, `last_seq` the last sequence number in use.
+    pub fn create(
+        fs: Arc<dyn Fs>,
+        dir: PathBuf,
+        db_id: u128,
+        seed: u64,
+        metrics: Arc<Metrics>,
+        number: u64,
+        closed: Vec<Segment>,
+        previous: LogPosition,
+        last_seq: SeqNo,
+    ) -> Result<LiveLog> {
+        let salt = checksum::place_salt(db_id, number, seed);
+        let writer = SegmentWriter::create(&*fs, &dir, number, db_id, previous, last_seq + 1, salt)?;
+        metrics.log_segments.inc();
+        let end = writer.end();
+        let unsynced = Unsynced { number, file: writer.file(), end: end.offset, named: false };
+        let live = closed.iter().map(|s| s.len).sum::<u64>() + end.offset;
+        Ok(LiveLog {
+            fs,
+            dir,
+            db_id,
+            seed,
+            metrics,
+            state: Mutex::new(State {
+                closed: closed.into(),
+                current: Segment { number, len: end.offset, last_seq },
+                unsynced: VecDeque::from([unsynced]),
+                // Nothing of this segment is durable; all before it is.
+                durable: LogPosition { segment: number, offset: 0 },
+                end,
+                syncing: false,
+                failed: None,
+                callbacks: Vec::new(),
+                ready: Vec::new(),
+                notified: false,
+                stopping: false,
+            }),
+            writer: Mutex::new(writer),
+            synced: Condvar::new(),
+            wanted: Condvar::new(),
+            live_bytes: AtomicU64::new(live),
+        })
+    }
+
+    /// Appends the records of one group with one write; the position behind the last of them.
+    /// Only the commit leader calls this. On error nothing was appended.
+    pub fn append(&self, records: &mut [(RecordHeader, &[u8])]) -> Result<LogPosition> {
+        let durable = {
+            let state = self.state.lock();
+            if let Some(e) = &state.failed {
+                return Err(e.clone());
+            }
+            state.durable
+        };
+        let mut last_seq = 0;
+        for (header, _) in records.iter_mut() {
+            header.synced = durable;
+            last_seq = header.first_seq + u64::from(header.count) - 1;
+        }
+        let mut writer = self.writer.lock();
+        let before = writer.end().offset;
+        let end = writer.append_many(records)?;
+        drop(writer);
+        self.metrics.log_bytes.add(end.offset - before);
+        self.live_bytes.fetch_add(end.offset - before, Ordering::Relaxed);
+        let mut state = self.state.lock();
+        state.end = end;
+        state.current.len = end.offset;
+        state.current.last_seq = last_seq;
+        if let Some(current) = state.unsynced.back_mut() {
+            current.end = end.offset;
+        }
+        Ok(end)
+    }
+
+    /// Closes the current segment and begins segment `number`. Only the commit leader calls this.
+    pub fn rotate(&self, number: u64, next_seq: SeqNo) -> Result<()> {
+        let mut writer = self.writer.lock();
+        let previous = self.finish(&mut writer)?;
+        let salt = checksum::place_salt(self.db_id, number, self.seed);
+        let next = SegmentWriter::create(&*self.fs, &self.dir, number, self.db_id, previous, next_seq, salt)?;
+        self.metrics.log_segments.inc();
+        let end = next.end();
+        let file = next.file();
+        *writer = next;
+        drop(writer);
+        self.live_bytes.fetch_add(end.offset, Ordering::Relaxed);
+        let mut state = self.state.lock();
+        let closed = state.current;
+        state.closed.push_back(closed);
+        state.current = Segment { number, len: end.offset, last_seq: closed.last_seq };
+        state.unsynced.push_back(Unsynced { number, file, end: end.offset, named: false });
+        state.end = end;
+        Ok(())
+    }
+
+    /// Where the next record will begin.
+    pub fn end(&self) -> LogPosition {
+        self.state.lock().end
+    }
+
+    /// How far the log is durable.
+    pub fn durable(&self) -> LogPosition {
+        self.state.lock().durable
+    }
+
+    /// Bytes in the current segment.
+    pub fn current_len(&self) -> u64 {
+        self.state.lock().current.len
+    }
+
+    /// Bytes in all live segments.
+    pub fn live_bytes(&self) -> u64 {
+        self.live_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes appended and not durable yet.
+    pub fn has_unsynced(&self) -> bool {
+        let state = self.state.lock();
+        state.durable < state.end && state.failed.is_none()
+    }
+
+    /// All live segments, oldest first; the last one is being written.
+    pub fn segments(&self) -> Vec<Segment> {
+        let state = self.state.lock();
+        state.closed.iter().copied().chain([state.current]).collect()
+    }
+
+    /// The first live segment if every closed one whose numbers are all below `needed` may go.
+    pub fn first_needed(&self, needed: SeqNo) -> u64 {
+        let state = self.state.lock();
+        state.closed.iter().find(|s| s.last_seq >= needed).map_or(state.current.number, |s| s.number)
+    }
+
+    /// Bytes of the segments from that with `needed` on.
+    pub fn bytes_from(&self, needed: SeqNo) -> u64 {
+        let state = self.state.lock();
+        state.closed.iter().chain([&state.current]).filter(|s| s.last_seq >= needed).map(|s| s.len).sum()
+    }
+
+    /// Forgets and removes the segments below `first`, which the manifest has let go durably.
+    pub fn release_below(&self, first: u64) {
+        let mut gone = Vec::new();
+        {
+            let mut state = self.state.lock();
+            while state.closed.front().is_some_and(|s| s.number < first) {
+                gone.extend(state.closed.pop_front());
+            }
+        }
+        for segment in gone {
+            self.live_bytes.fetch_sub(segment.len, Ordering::Relaxed);
+            // A file that cannot be removed now is garbage below the manifest's first segment: the
+            // next open removes it.
+            if self.fs.remove_file(&FileName::Wal(segment.number).path(&self.dir)).is_ok() {
+                self.metrics.files_deleted.inc();
+            }
+        }
+    }
+
+    /// Waits until everything up to `position` is durable, syncing if nobody else does.
+    pub fn sync_to(&self, position: LogPosition) -> Result<()> {
+        let mut state = self.state.lock();
+        loop {
+            if state.durable >= position {
+                return Ok(());
+            }
+            if let Some(e) = &state.failed {
+                return Err(e.clone());
+            }
+            if state.syncing {
+                state = self.synced.wait(state);
+                continue;
+            }
+            state.syncing = true;
+            let work: Vec<Unsynced> = state.unsynced.iter().cloned().collect();
+            drop(state);
+            let outcome = self.sync_segments(&work);
+            state = self.state.lock();
+            state.syncing = false;
+            match outcome {
+                Ok(()) => {
+                    if let Some(last) = work.last() {
+                        state.durable = LogPosition { segment: last.number, offset: last.end };
+                        state.unsynced.retain(|s| s.number >= last.number);
+                        if let Some(first) = state.unsynced.front_mut() {
+                            first.named = true;
+                        }
+                    }
+                }
+                Err(e) => state.failed = Some(e),
+            }
+            let here = self.settle(&mut state);
+            self.synced.notify_all();
+            if !here.is_empty() {
+                drop(state);
+                run_callbacks(here);
+                state = self.state.lock();
+            }
+        }
+    }
+
+    /// Waits until everything appended so far is durable.
+    pub fn sync_all(&self) -> Result<()> {
+        self.sync_to(self.end())
+    }
+
+    fn sync_segments(&self, segments: &[Unsynced]) -> Result<()> {
+        for segment in segments {
+            let path = FileName::Wal(segment.number).path(&self.dir);
+            self.metrics.log_syncs.inc();
+            segment.file.sync_data().map_err(|e| poison(Error::io("sync the log", &path, e)))?;
+            if !segment.named {
+                self.fs.sync_dir(&self.dir).map_err(|e| poison(Error::io("sync the directory", &self.dir, e)))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Registers a callback for when `position` is durable; gives it back with the outcome if that
+    /// is known already.
+    pub fn on_durable(
+        &self,
+        position: LogPosition,
+        callback: DurableCallback,
+    ) -> std::result::Result<(), (DurableCallback, Result<()>)> {
+        let mut state = self.state.lock();
+        if let Some(e) = &state.failed {
+            return Err((callback, Err(e.clone())));
+        }
+        if state.durable >= position {
+            return Err((callback, Ok(())));
+        }
+        state.callbacks.push((position, callback));
+        self.wanted.notify_all();
+        Ok(())
+    }
+
+    /// Refuses every later append and sync.
+    pub fn poison(&self, error: Error) {
+        let mut state = self.state.lock();
+        state.failed.get_or_insert(error);
+        let here = self.settle(&mut state);
+        self.synced.notify_all();
+        drop(state);
+        run_callbacks(here);
+    }
+
+    /// Moves the callbacks whose outcome is known to the notifier thread; without one, returns them
+    /// for the caller to run when it holds no lock.
+    fn settle(&self, state: &mut State) -> Ready {
+        let ready = take_ready(state);
+        if !state.notified {
+            return ready;
+        }
+        state.ready.extend(ready);
+        self.wanted.notify_all();
+        Vec::new()
+    }
+
+    /// The body of the notifier thread: syncs what is older than `interval` (zero for never) and
+    /// whenever a callback waits, and runs callbacks. Returns after [`LiveLog::stop_notifier`].
+    pub fn run_notifier(&self, interval: Duration, failed: impl Fn(&Error)) {
+        let pause = if interval.is_zero() { Duration::from_secs(3600) } else { interval };
+        let mut state = self.state.lock();
+        state.notified = true;
+        loop {
+            if !state.ready.is_empty() {
+                let ready = std::mem::take(&mut state.ready);
+                drop(state);
+                run_callbacks(ready);
+                state = self.state.lock();
+                continue;
+            }
+            if state.stopping {
+                state.notified = false;
+                return;
+            }
+            let mut sync = !state.callbacks.is_empty() && state.failed.is_none();
+            if !sync {
+                let (after, timed_out) = self.wanted.wait_timeout(state, pause);
+                state = after;
+                sync = timed_out && !interval.is_zero() && state.durable < state.end && state.failed.is_none();
+            }
+            if sync {
+                let end = state.end;
+                drop(state);
+                if let Err(e) = self.sync_to(end) {
+                    failed(&e);
+                }
+                state = self.state.lock();
+            }
+        }
+    }
+
+    /// Ends [`LiveLog::run_notifier`].
+    pub fn stop_notifier(&self) {
+        self.state.lock().stopping = true;
+        self.wanted.notify_all();
+    }
+
+    /// Writes the end mark and makes all of it durable; nothing is appended after this.
+    pub fn close(&self) -> Result<Vec<Segment>> {
+        let end = self.finish(&mut self.writer.lock())?;
+        self.sync_to(end)?;
+        Ok(self.segments())
+    }
+
+    /// Writes the end mark of the current segment, if an earlier attempt to begin the next one, on a
+    /// full disk say, has not done so; says where the segment ends.
+    fn finish(&self, writer: &mut SegmentWriter) -> Result<LogPosition> {
+        if writer.is_finished() {
+            return Ok(writer.end());
+        }
+        let durable = self.state.lock().durable;
+        let before = writer.end().offset;
+        let end = writer.finish(durable)?;
+        self.live_bytes.fetch_add(end.offset - before, Ordering::Relaxed);
+        let mut state = self.state.lock();
+        state.end = end;
+        state.current.len = end.offset;
+        if let Some(current) = state.unsynced.back_mut() {
+            current.end = end.offset;
+        }
+        Ok(end)
+    }
+
+    /// Appends the record of something that is not a batch: a family operation or an ingest.
+    pub fn append_edit(&self, kind: RecordKind, seq: SeqNo, payload: &[u8]) -> Result<LogPosition> {
+        let header = RecordHeader { kind, first_seq: seq, count: 1, synced: LogPosition { segment: 0, offset: 0 } };
+        self.append(&mut [(header, payload)])
+    }
+}
+
+fn poison(cause: Error) -> Error {
+    cause.with_kind(ErrorKind::Poisoned).context(
+        "the database is poisoned, because a sync failed and what is on disk is uncertain; \
+         close and open it again",
+    )
+}
+
+type Ready = Vec<(DurableCallback, Result<()>)>;
+
+fn take_ready(state: &mut State) -> Ready {
+    let mut ready = Vec::new();
+    let (durable, failed) = (state.durable, state.failed.clone());
+    let waiting = std::mem::take(&mut state.callbacks);
+    for (position, callback) in waiting {
+        if position <= durable {
+            ready.push((callback, Ok(())));
+        } else if let Some(e) = &failed {
+            ready.push((callback, Err(e.clone())));
+        } else {
+            state.callbacks.push((position, callback));
+        }
+    }
+    ready
+}
+
+/// Runs callbacks without any lock of ours; a panic in one is its own affair.
+pub fn run_callbacks(ready: Ready) {
+    for (callback, outcome) in ready {
+        let call = std::panic::AssertUnwindSafe(move || callback(outcome));
+        if std::panic::catch_unwind(call).is_err() {
+            tracing::error!("a durability callback panicked");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! How hard writes must be held back: one smooth controller without cliffs.
+//!
+//! *Debt* is how much work waits for flush and compaction as a share of what may wait at all:
+//! 0 is none, 1 is a full stop. Below one half nothing is delayed. Above it, writers may go at the
+//! measured drain rate times a factor that falls linearly from 1.5 to 0.5, taken in steps of at
+//! most a millisecond. So a burst is absorbed, a sustained overload converges to the rate that the
+//! machine can compact, and no write meets a wall unless background work has come to a halt.
+
+use std::time::Duration;
+
+/// Debt from which writes are slowed down.
+pub const SLOWDOWN: f64 = 0.5;
+/// The longest single delay.
+pub const STEP_MAX: Duration = Duration::from_millis(1);
+
+/// The measurements that make up the debt.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Load {
+    /// Bytes of all memtables, active and sealed.
+    pub memtable_bytes: u64,
+    /// How many of them there may be.
+    pub memtable_limit: u64,
+    /// Tables in level 0 of the family that has most.
+    pub level0_tables: usize,
+    /// How many of them there may be.
+    pub level0_limit: usize,
+    /// Bytes that compactions have yet to rewrite, of the family that has most.
+    pub pending_bytes: u64,
+    /// How many of them there may be.
+    pub pending_limit: u64,
+    /// Bytes of log that memtables pin.
+    pub log_bytes: u64,
+    /// How many of them there may be.
+    pub log_limit: u64,
+}
+
+impl Load {
+    /// The largest of the shares.
+    pub fn debt(&self) -> f64 {
+        let share = |n: u64, limit: u64| if limit == 0 { 0.0 } else { n as f64 / limit as f64 };
+        share(self.memtable_bytes, self.memtable_limit)
+            .max(share(self.level0_tables as u64, self.level0_limit as u64))
+            .max(share(self.pending_bytes, self.pending_limit))
+            .max(share(self.log_bytes, self.log_limit))
+    }
+}
+
+/// Bytes a second that writers may write at this debt; none for no limit.
+pub fn allowed_rate(debt: f64, drain_rate: f64) -> Option<f64> {
+    if debt < SLOWDOWN || drain_rate <= 0.0 {
+        return None;
+    }
+    let over = ((debt - SLOWDOWN) / (1.0 - SLOWDOWN)).min(1.0);
+    Some(drain_rate * (1.5 - over))
+}
+
+/// An exponentially weighted average of a rate in bytes a second.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rate(f64);
+
+impl Rate {
+    /// Adds a measurement.
+    pub fn add(&mut self, bytes: u64, took: Duration) {
+        let rate = bytes as f64 / took.as_secs_f64().max(1e-6);
+        self.0 = if self.0 == 0.0 { rate } else { self.0 * 0.7 + rate * 0.3 };
+    }
+
+    /// Bytes a second; 0 if nothing was measured yet.
+    pub fn get(&self) -> f64 {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_delay_below_half_and_no_cliff_above() {
+        assert_eq!(allowed_rate(0.49, 100.0), None);
+        assert_eq!(allowed_rate(0.5, 100.0), Some(150.0));
+        assert_eq!(allowed_rate(0.75, 100.0), Some(100.0));
+        assert_eq!(allowed_rate(1.0, 100.0), Some(50.0));
+        let mut last = 151.0;
+        for i in 0..=50 {
+            let rate = allowed_rate(0.5 + f64::from(i) * 0.01, 100.0).unwrap_or_default();
+            assert!(last - rate < 3.0, "a step of {}", last - rate);
+            last = rate;
+        }
+    }
+
+    #[test]
+    fn debt_is_the_worst_share() {
+        let load =
+            Load { memtable_bytes: 10, memtable_limit: 100, level0_tables: 6, level0_limit: 12, ..Load::default() };
+        assert_eq!(load.debt(), 0.5);
+    }
+}

@@ -1,0 +1,213 @@
+//! Walking through a table.
+
+use crate::error::Result;
+use crate::iter::Cursor;
+use crate::key::Tag;
+use crate::slice::Slice;
+use crate::sync::Arc;
+use crate::table::ahead::Ahead;
+use crate::table::block::Block;
+use crate::table::reader::Table;
+
+/// Blocks taken one after the other before a cursor reads ahead.
+const SEQUENTIAL_MIN: u32 = 2;
+
+/// How a cursor treats blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CursorOptions {
+    /// Keep the blocks it loads in the cache. Off for compactions and for scans of everything.
+    pub fill_cache: bool,
+    /// After two blocks in a row, read many at once and decode them ahead.
+    pub read_ahead: bool,
+}
+
+impl Default for CursorOptions {
+    fn default() -> CursorOptions {
+        CursorOptions { fill_cache: true, read_ahead: true }
+    }
+}
+
+/// A cursor over the point entries of a table. Steps inside a block are O(1) both ways.
+#[derive(Debug)]
+pub struct TableCursor {
+    table: Arc<Table>,
+    options: CursorOptions,
+    /// The block it stands in; none while invalid.
+    block: Option<Arc<Block>>,
+    /// The number of that block, and the position in it.
+    number: usize,
+    at: usize,
+    /// How many blocks were taken one after the other.
+    sequential: u32,
+    /// Stands behind block `number`.
+    ahead: Option<Ahead>,
+}
+
+impl Table {
+    /// A cursor over the point entries.
+    pub fn cursor(self: &Arc<Self>, options: CursorOptions) -> TableCursor {
+        TableCursor::new(self.clone(), options)
+    }
+}
+
+impl TableCursor {
+    pub(super) fn new(table: Arc<Table>, options: CursorOptions) -> TableCursor {
+        TableCursor { table, options, block: None, number: 0, at: 0, sequential: 0, ahead: None }
+    }
+
+    /// The table it walks through.
+    pub fn table(&self) -> &Arc<Table> {
+        &self.table
+    }
+
+    fn here(&self) -> &Block {
+        self.block.as_ref().expect("a cursor is asked only while it is valid")
+    }
+
+    /// Loads a block that is not the next one; forgets what was read ahead.
+    fn jump(&mut self, number: usize) -> Result<&Arc<Block>> {
+        self.ahead = None;
+        self.sequential = 0;
+        let kept = self.block.take().filter(|_| self.number == number);
+        let block = match kept {
+            Some(block) => block,
+            None => self.table.block(number, self.options.fill_cache)?,
+        };
+        self.number = number;
+        Ok(self.block.insert(block))
+    }
+
+    /// Moves to the next block; invalid behind the last.
+    fn step_block(&mut self) -> Result<()> {
+        self.block = None;
+        self.at = 0;
+        let next = self.number + 1;
+        if next >= self.table.index().len() {
+            return Ok(());
+        }
+        self.sequential += 1;
+        let block = if self.options.read_ahead && self.sequential >= SEQUENTIAL_MIN {
+            let (table, fill) = (&self.table, self.options.fill_cache);
+            let ahead = self.ahead.get_or_insert_with(|| Ahead::new(table.clone(), next, fill));
+            match ahead.next_block() {
+                Ok(block) => block,
+                Err(e) => {
+                    self.ahead = None;
+                    return Err(e);
+                }
+            }
+        } else {
+            Some(self.table.block(next, self.options.fill_cache)?)
+        };
+        self.number = next;
+        self.block = block;
+        Ok(())
+    }
+
+    #[cold]
+    fn step_block_back(&mut self) -> Result<()> {
+        if self.number == 0 {
+            self.block = None;
+            return Ok(());
+        }
+        let len = self.jump(self.number - 1)?.len();
+        self.at = len - 1;
+        Ok(())
+    }
+}
+
+impl Cursor for TableCursor {
+    #[inline]
+    fn valid(&self) -> bool {
+        self.block.is_some()
+    }
+
+    fn seek_to_first(&mut self) -> Result<()> {
+        if self.table.index().is_empty() {
+            return Ok(());
+        }
+        self.jump(0)?;
+        self.at = 0;
+        Ok(())
+    }
+
+    fn seek_to_last(&mut self) -> Result<()> {
+        let Some(last) = self.table.index().len().checked_sub(1) else { return Ok(()) };
+        let len = self.jump(last)?.len();
+        self.at = len - 1;
+        Ok(())
+    }
+
+    fn seek(&mut self, key: &[u8], tag: Tag) -> Result<()> {
+        let number = self.table.index().find(key);
+        if number >= self.table.index().len() {
+            self.block = None;
+            return Ok(());
+        }
+        self.at = self.jump(number)?.lower_bound(key, tag);
+        // Behind the last entry of a block the next one decides: the versions of a key may go on there.
+        while self.block.as_ref().is_some_and(|b| self.at >= b.len()) {
+            self.step_block()?;
+            if let Some(block) = &self.block {
+                self.at = block.lower_bound(key, tag);
+            }
+        }
+        Ok(())
+    }
+
+    fn seek_for_prev(&mut self, key: &[u8], tag: Tag) -> Result<()> {
+        self.seek(key, tag)?;
+        match &self.block {
+            None => self.seek_to_last(),
+            Some(block) if block.key(self.at) == key && block.tag(self.at) == tag => Ok(()),
+            Some(_) => self.prev(),
+        }
+    }
+
+    #[inline]
+    fn next(&mut self) -> Result<()> {
+        let Some(block) = &self.block else { return Ok(()) };
+        self.at += 1;
+        if self.at < block.len() {
+            return Ok(());
+        }
+        self.step_block()
+    }
+
+    #[inline]
+    fn prev(&mut self) -> Result<()> {
+        if self.block.is_none() {
+            return Ok(());
+        }
+        if self.at > 0 {
+            self.at -= 1;
+            return Ok(());
+        }
+        self.step_block_back()
+    }
+
+    #[inline]
+    fn key(&self) -> &[u8] {
+        self.here().key(self.at)
+    }
+
+    #[inline]
+    fn tag(&self) -> Tag {
+        self.here().tag(self.at)
+    }
+
+    #[inline]
+    fn value(&self) -> &[u8] {
+        self.here().value(self.at)
+    }
+
+    #[inline]
+    fn key_slice(&self) -> Slice {
+        self.here().key_slice(self.at)
+    }
+
+    #[inline]
+    fn value_slice(&self) -> Slice {
+        self.here().value_slice(self.at)
+    }
+}

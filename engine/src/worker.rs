@@ -1,0 +1,653 @@
+//! Background work: which job comes next, the threads that run them, and running one by hand.
+//!
+//! A job is a value: flush a family, compact by a plan, remove files. In production a few threads
+//! take jobs as they come; with no background threads whoever needs work done runs it by
+//! [`Worker::step`]. Flushes come first, then files nobody needs, then the compaction with the
+//! highest score. One thread is kept free of compactions if there are two or more, so that a flush
+//! never waits behind one.
+//!
+//! Always true: a table is the input of at most one running job, and no two running jobs write into
+//! overlapping ranges of one level. A job that fails leaves its inputs as they were and is tried
+//! again after a pause; a table whose bytes are damaged is left out of compactions from then on.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::Bound;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use crate::compaction::picker::{self, PickerState};
+use crate::compaction::{Plan, RunningRange, executor};
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::Event;
+use crate::flush;
+use crate::key::{FamilyId, KeyRange, SeqNo};
+use crate::metrics::LEVELS;
+use crate::store::{Change, Family, Store, WeakStore};
+use crate::sync::{self, Arc, Condvar, JoinHandle, Mutex};
+use crate::version::Version;
+use crate::version::edit::VersionEdit;
+
+/// The first pause after a failed job; doubled up to [`RETRY_MAX`].
+const RETRY_MIN: Duration = Duration::from_millis(100);
+/// The longest pause after a failed job.
+const RETRY_MAX: Duration = Duration::from_secs(60);
+
+/// Schedules and runs background jobs of one store.
+pub struct Worker {
+    store: WeakStore,
+    shared: Arc<Shared>,
+    threads: Mutex<Vec<JoinHandle>>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    work: Condvar,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    shutdown: bool,
+    paused: usize,
+    running: usize,
+    compactions: usize,
+    threads: usize,
+    flushing: HashSet<FamilyId>,
+    busy: HashSet<u64>,
+    ranges: Vec<(FamilyId, RunningRange)>,
+    /// Tables with damaged bytes: inputs of no compaction.
+    excluded: HashSet<u64>,
+    /// Where the last compaction of a level ended, so that the next goes on from there.
+    cursors: HashMap<FamilyId, [Vec<u8>; LEVELS]>,
+    retry: HashMap<FamilyId, Retry>,
+    /// Tables wholly under a range tombstone, by family, with the version they were found in.
+    covered: HashMap<FamilyId, (usize, SeqNo, HashSet<u64>)>,
+}
+
+#[derive(Clone, Copy)]
+struct Retry {
+    at: Duration,
+    pause: Duration,
+}
+
+enum Job {
+    Flush(Arc<Family>),
+    Compact(Arc<Family>, Plan),
+    Clean,
+}
+
+impl Worker {
+    /// A worker for `store`; with `threads` of 0 nothing runs until [`Worker::step`] is called.
+    pub fn start(store: &Arc<Store>, threads: usize) -> Result<Arc<Worker>> {
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State { threads, ..State::default() }),
+            work: Condvar::new(),
+            changed: Condvar::new(),
+        });
+        let worker =
+            Arc::new(Worker { store: Arc::downgrade(store), shared: shared.clone(), threads: Mutex::new(Vec::new()) });
+        if threads == 0 {
+            let stepping = Arc::downgrade(&worker);
+            store.set_stepper(Box::new(move || stepping.upgrade().map_or(Ok(false), |w| w.step())));
+        } else {
+            let waking = shared.clone();
+            store.set_waker(Box::new(move || {
+                let _state = waking.state.lock();
+                waking.work.notify_all();
+            }));
+        }
+        for n in 0..threads {
+            let weak = Arc::downgrade(store);
+            let shared = shared.clone();
+            let handle = sync::spawn(&format!("lignite-{n}"), move || run_thread(&weak, &shared))
+                .map_err(|e| Error::new(ErrorKind::Io, format!("cannot start a background thread: {e}")))?;
+            worker.threads.lock().push(handle);
+        }
+        Ok(worker)
+    }
+
+    fn store(&self) -> Result<Arc<Store>> {
+        self.store.upgrade().ok_or_else(|| Error::new(ErrorKind::Closed, "the database has been closed"))
+    }
+
+    /// Runs one job on this thread; false if there is none.
+    pub fn step(&self) -> Result<bool> {
+        let store = self.store()?;
+        let Some(job) = take_job(&store, &self.shared) else { return Ok(false) };
+        run_job(&store, &self.shared, job)?;
+        Ok(true)
+    }
+
+    /// Waits until nothing runs and nothing is left to do. Jobs that wait for a retry count as work.
+    pub fn wait_for_idle(&self) -> Result<()> {
+        let store = self.store()?;
+        loop {
+            if store.is_stepped() {
+                while self.step()? {}
+                return Ok(());
+            }
+            if let Some(e) = store.poisoned() {
+                return Err(e.clone());
+            }
+            refresh_covered(&store, &self.shared);
+            let state = self.shared.state.lock();
+            if state.running == 0 && (state.paused > 0 || !has_work(&store, &state)) {
+                return Ok(());
+            }
+            self.shared.work.notify_all();
+            let _ = self.shared.changed.wait_timeout(state, Duration::from_millis(100));
+        }
+    }
+
+    /// Begins no new background job until [`Worker::resume`]; returns when the running ones are done.
+    pub fn pause(&self) {
+        let mut state = self.shared.state.lock();
+        state.paused += 1;
+        while state.running > 0 {
+            state = self.shared.changed.wait(state);
+        }
+    }
+
+    /// Undoes one [`Worker::pause`].
+    pub fn resume(&self) {
+        let mut state = self.shared.state.lock();
+        state.paused = state.paused.saturating_sub(1);
+        self.shared.work.notify_all();
+    }
+
+    /// Flushes a family's sealed memtables, on this thread if nobody does it already.
+    pub fn flush(&self, family: &Arc<Family>) -> Result<()> {
+        let store = self.store()?;
+        loop {
+            if family.is_dropped() || family.sealed().is_empty() {
+                return Ok(());
+            }
+            if let Some(e) = store.poisoned() {
+                return Err(e.clone());
+            }
+            {
+                let mut state = self.shared.state.lock();
+                if !state.flushing.insert(family.id) {
+                    let _ = self.shared.changed.wait_timeout(state, Duration::from_millis(100));
+                    continue;
+                }
+                state.running += 1;
+            }
+            run_job(&store, &self.shared, Job::Flush(family.clone()))?;
+        }
+    }
+
+    /// Compacts a range of a family down to its last level, on this thread: every table that is
+    /// there now and touches the range is rewritten once at least.
+    pub fn compact_range(&self, family: &Arc<Family>, range: &KeyRange) -> Result<()> {
+        let store = self.store()?;
+        let begun = store.next_file();
+        let bottom = family.view().version.last_level().max(1);
+        for level in 0..=bottom {
+            // What came from above is to go on down; what others write meanwhile is not our affair.
+            let is_last = |version: &Version| level >= version.last_level();
+            let arrived = store.next_file();
+            loop {
+                if family.is_dropped() {
+                    return Ok(());
+                }
+                if let Some(e) = store.poisoned() {
+                    return Err(e.clone());
+                }
+                let mut state = self.shared.state.lock();
+                let version = family.view().version.clone();
+                // A job may also be about to write where none of its inputs lies.
+                let writes_here = state.ranges.iter().any(|(id, r)| *id == family.id && r.to_level >= level);
+                let in_the_way =
+                    writes_here || version.tables().any(|(l, t)| l >= level && state.busy.contains(&t.number()));
+                if in_the_way && !store.is_stepped() {
+                    let _ = self.shared.changed.wait_timeout(state, Duration::from_millis(100));
+                    continue;
+                }
+                let older_than = if is_last(&version) { begun } else { arrived };
+                let options = family.options();
+                let plan = picker::plan_range(&version, &options, &state.busy, range, level, older_than);
+                let Some(mut plan) = plan else { break };
+                plan.family = family.id;
+                claim(&mut state, family.id, &plan);
+                state.running += 1;
+                state.compactions += 1;
+                drop(state);
+                run_job(&store, &self.shared, Job::Compact(family.clone(), plan))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Numbers of tables that are the input of a running job.
+    pub fn busy_tables(&self) -> HashSet<u64> {
+        self.shared.state.lock().busy.clone()
+    }
+
+    /// Waits until no compaction of the family writes into the range, and keeps new ones from
+    /// beginning while `body` runs.
+    pub fn with_range_at_rest<R>(
+        &self,
+        family: &Family,
+        smallest: &[u8],
+        largest: &Bound<Vec<u8>>,
+        body: impl FnOnce() -> R,
+    ) -> R {
+        let mut state = self.shared.state.lock();
+        while state.ranges.iter().any(|(id, r)| *id == family.id && r.overlaps(smallest, largest)) {
+            state = self.shared.changed.wait(state);
+        }
+        let claimed = (0..LEVELS).map(|level| RunningRange {
+            from_level: level,
+            to_level: level,
+            smallest: smallest.to_vec(),
+            largest: largest.clone(),
+        });
+        let claimed: Vec<RunningRange> = claimed.collect();
+        state.ranges.extend(claimed.iter().map(|r| (family.id, r.clone())));
+        drop(state);
+        let _release = Release { shared: &self.shared, family: family.id, claimed };
+        body()
+    }
+
+    /// Ends the threads: running flushes finish, running compactions are cancelled.
+    pub fn shutdown(&self) {
+        {
+            let mut state = self.shared.state.lock();
+            state.shutdown = true;
+            self.shared.work.notify_all();
+        }
+        for handle in std::mem::take(&mut *self.threads.lock()) {
+            if !handle.is_current() {
+                handle.join();
+            }
+        }
+        let mut state = self.shared.state.lock();
+        while state.running > 0 {
+            state = self.shared.changed.wait(state);
+        }
+    }
+}
+
+/// Gives claimed ranges back, also when the body panics.
+struct Release<'a> {
+    shared: &'a Shared,
+    family: FamilyId,
+    claimed: Vec<RunningRange>,
+}
+
+impl Drop for Release<'_> {
+    fn drop(&mut self) {
+        let mut state = self.shared.state.lock();
+        state.ranges.retain(|(id, r)| *id != self.family || !self.claimed.contains(r));
+        self.shared.changed.notify_all();
+        self.shared.work.notify_all();
+    }
+}
+
+fn run_thread(weak: &WeakStore, shared: &Arc<Shared>) {
+    loop {
+        {
+            let state = shared.state.lock();
+            if state.shutdown {
+                return;
+            }
+        }
+        let Some(store) = weak.upgrade() else { return };
+        match take_job(&store, shared) {
+            // A failure has been recorded; the pause before the retry is kept by `take_job`.
+            Some(job) => drop(run_job(&store, shared, job)),
+            None => {
+                drop(store);
+                let state = shared.state.lock();
+                if state.shutdown {
+                    return;
+                }
+                // Wakes up by itself now and then, since a retry may be due.
+                let _ = shared.work.wait_timeout(state, Duration::from_millis(200));
+            }
+        }
+    }
+}
+
+/// The next job, claimed.
+fn take_job(store: &Arc<Store>, shared: &Shared) -> Option<Job> {
+    refresh_covered(store, shared);
+    let mut state = shared.state.lock();
+    if state.paused > 0 || state.shutdown || store.poisoned().is_some() {
+        return None;
+    }
+    let job = choose(store, &state)?;
+    match &job {
+        Job::Flush(family) => {
+            state.flushing.insert(family.id);
+        }
+        Job::Compact(family, plan) => {
+            claim(&mut state, family.id, plan);
+            state.compactions += 1;
+        }
+        Job::Clean => {}
+    }
+    state.running += 1;
+    Some(job)
+}
+
+fn has_work(store: &Arc<Store>, state: &State) -> bool {
+    choose(store, state).is_some() || !state.retry.is_empty()
+}
+
+fn choose(store: &Arc<Store>, state: &State) -> Option<Job> {
+    let now = store.context.clock.now();
+    let families: Vec<Arc<Family>> =
+        store.families().into_iter().filter(|f| state.retry.get(&f.id).is_none_or(|r| r.at <= now)).collect();
+    // The family whose oldest sealed memtable is oldest pins the log: it goes first.
+    let flush = families
+        .iter()
+        .filter(|f| !state.flushing.contains(&f.id))
+        .filter_map(|f| Some((f.sealed().first()?.first_seq(), f)))
+        .min_by_key(|(seq, _)| *seq);
+    if let Some((_, family)) = flush {
+        return Some(Job::Flush(family.clone()));
+    }
+    if !store.obsolete.is_empty() {
+        return Some(Job::Clean);
+    }
+    if state.threads > 1 && state.compactions + 1 >= state.threads.max(2) {
+        return None;
+    }
+    let busy: HashSet<u64> = state.busy.union(&state.excluded).copied().collect();
+    let none = HashSet::new();
+    let oldest_snapshot = store.snapshots.summary().1.unwrap_or_else(|| store.published());
+    let mut best: Option<(f64, Arc<Family>, Plan)> = None;
+    for family in families {
+        let view = family.view();
+        let options = family.options();
+        let running: Vec<RunningRange> =
+            state.ranges.iter().filter(|(id, _)| *id == family.id).map(|(_, r)| r.clone()).collect();
+        let covered = state.covered.get(&family.id).map_or(&none, |(_, _, numbers)| numbers);
+        let empty: [Vec<u8>; LEVELS] = Default::default();
+        let cursors = state.cursors.get(&family.id).unwrap_or(&empty);
+        let picker_state = PickerState { busy: &busy, running: &running, covered, cursors, oldest_snapshot };
+        let shape = picker::shape(&view.version, &options);
+        let score = shape.scores.iter().copied().fold(0.0, f64::max);
+        if best.as_ref().is_some_and(|(most, ..)| *most >= score) {
+            continue;
+        }
+        if let Some(mut plan) = picker::pick(&view.version, &options, &picker_state) {
+            plan.family = family.id;
+            best = Some((score, family, plan));
+        }
+    }
+    best.map(|(_, family, plan)| Job::Compact(family, plan))
+}
+
+fn claim(state: &mut State, family: FamilyId, plan: &Plan) {
+    for (_, tables) in &plan.inputs {
+        state.busy.extend(tables.iter().map(|t| t.number()));
+    }
+    state.busy.extend(plan.drop_only.iter().map(|(_, t)| t.number()));
+    if let Some(range) = plan.running_range() {
+        state.ranges.push((family, range));
+    }
+}
+
+fn unclaim(state: &mut State, family: FamilyId, plan: &Plan) {
+    for (_, tables) in &plan.inputs {
+        for table in tables {
+            state.busy.remove(&table.number());
+        }
+    }
+    for (_, table) in &plan.drop_only {
+        state.busy.remove(&table.number());
+    }
+    if let Some(range) = plan.running_range()
+        && let Some(at) = state.ranges.iter().position(|(id, r)| *id == family && *r == range)
+    {
+        state.ranges.swap_remove(at);
+    }
+}
+
+/// Runs a claimed job, records how it went, gives the claim back.
+fn run_job(store: &Arc<Store>, shared: &Shared, job: Job) -> Result<()> {
+    let outcome = catch_unwind(AssertUnwindSafe(|| match &job {
+        Job::Flush(family) => run_flush(store, family),
+        Job::Compact(family, plan) => run_compaction(store, shared, family, plan),
+        Job::Clean => {
+            store.clean();
+            Ok(())
+        }
+    }));
+    let outcome = outcome.unwrap_or_else(|panic| {
+        let words = panic
+            .downcast_ref::<&str>()
+            .map(ToString::to_string)
+            .or_else(|| panic.downcast_ref::<String>().cloned())
+            .unwrap_or_default();
+        let error = Error::new(ErrorKind::Background, format!("a background job panicked: {words}"));
+        store.poison(&error);
+        Err(error)
+    });
+    let (name, family) = match &job {
+        Job::Flush(family) => ("flush", Some(family)),
+        Job::Compact(family, _) => ("compaction", Some(family)),
+        Job::Clean => ("clean", None),
+    };
+    let mut state = shared.state.lock();
+    state.running -= 1;
+    match &job {
+        Job::Flush(family) => {
+            state.flushing.remove(&family.id);
+        }
+        Job::Compact(family, plan) => {
+            unclaim(&mut state, family.id, plan);
+            state.compactions -= 1;
+            if outcome.is_ok() {
+                if let Some(range) = plan.running_range() {
+                    let cursors = state.cursors.entry(family.id).or_default();
+                    cursors[plan.from_level] = match range.largest {
+                        Bound::Included(k) | Bound::Excluded(k) => k,
+                        Bound::Unbounded => Vec::new(),
+                    };
+                }
+            } else if let Err(e) = &outcome
+                && e.is_corruption()
+            {
+                exclude_damaged(&mut state, plan, e);
+            }
+        }
+        Job::Clean => {}
+    }
+    if let Some(family) = family {
+        match &outcome {
+            Ok(()) => {
+                state.retry.remove(&family.id);
+            }
+            Err(e) if e.kind() == ErrorKind::Cancelled => {}
+            Err(_) => {
+                let now = store.context.clock.now();
+                let pause = state.retry.get(&family.id).map_or(RETRY_MIN, |r| (r.pause * 2).min(RETRY_MAX));
+                state.retry.insert(family.id, Retry { at: now + pause, pause });
+            }
+        }
+    }
+    shared.changed.notify_all();
+    shared.work.notify_all();
+    drop(state);
+    match &outcome {
+        Ok(()) => {
+            if family.is_some() {
+                store.set_background_error(None);
+            }
+        }
+        Err(e) if e.kind() == ErrorKind::Cancelled => {}
+        Err(e) => {
+            store.context.metrics.background_errors.inc();
+            store.set_background_error(Some(e.clone()));
+            store.event(&Event::BackgroundError { job: name, message: e.to_string() });
+        }
+    }
+    store.notify_progress();
+    outcome
+}
+
+/// Leaves out of compactions the table that the error names, or all inputs if it names none.
+fn exclude_damaged(state: &mut State, plan: &Plan, error: &Error) {
+    let named = error
+        .file()
+        .and_then(|f| f.file_name())
+        .and_then(|n| n.to_str())
+        .and_then(crate::filename::FileName::parse)
+        .and_then(crate::filename::FileName::number);
+    let inputs: Vec<u64> = plan.inputs.iter().flat_map(|(_, t)| t.iter().map(|t| t.number())).collect();
+    match named.filter(|n| inputs.contains(n)) {
+        Some(number) => {
+            state.excluded.insert(number);
+        }
+        None => state.excluded.extend(inputs),
+    }
+}
+
+fn job_context<'a>(
+    store: &'a Arc<Store>,
+    family: &'a Family,
+    options: &'a crate::options::CfOptions,
+    next_file: &'a dyn Fn() -> u64,
+    cancelled: &'a dyn Fn() -> bool,
+) -> executor::JobContext<'a> {
+    // The published number first, the snapshots second: a snapshot taken in between is at least as
+    // new as the published number and sees every version that is newest at it.
+    let visible = store.published();
+    executor::JobContext {
+        fs: &*store.context.fs,
+        dir: &store.context.dir,
+        db_id: store.db_id,
+        clock: store.context.clock.clone(),
+        tables: &store.context.tables,
+        metrics: &store.context.metrics,
+        family: &family.metrics,
+        options,
+        visible,
+        snapshots: store.snapshots.list(),
+        next_file,
+        cancelled,
+    }
+}
+
+fn run_flush(store: &Arc<Store>, family: &Arc<Family>) -> Result<()> {
+    let memtables = family.sealed();
+    if memtables.is_empty() || family.is_dropped() {
+        return Ok(());
+    }
+    let begun = store.context.clock.now();
+    let options = family.options();
+    let next_file = || store.next_file();
+    let cancelled = || false;
+    let context = job_context(store, family, &options, &next_file, &cancelled);
+    let named = |e: Error| e.with_column_family(&*family.name());
+    let meta = flush::run(&context, &memtables).map_err(named)?;
+    let bytes: u64 = memtables.iter().map(|m| m.size() as u64).sum();
+    let edit =
+        VersionEdit { added: meta.iter().map(|m| (family.id, 0, m.clone())).collect(), ..VersionEdit::default() };
+    let applied = store.apply(Change { family: family.clone(), edit, flushed: memtables }).map_err(named)?;
+    let took = store.context.clock.now().saturating_sub(begun);
+    if !applied {
+        remove_outputs(store, meta.iter().map(|m| m.number));
+        return Ok(());
+    }
+    store.measure_flush(bytes, took);
+    store.event(&Event::Flush {
+        family: family.name().to_string(),
+        table: meta.as_ref().map(|m| m.number),
+        bytes: meta.as_ref().map_or(0, |m| m.size),
+        took,
+    });
+    Ok(())
+}
+
+fn run_compaction(store: &Arc<Store>, shared: &Shared, family: &Arc<Family>, plan: &Plan) -> Result<()> {
+    let begun = store.context.clock.now();
+    let options = family.options();
+    let next_file = || store.next_file();
+    let cancelled = || shared.state.lock().shutdown || family.is_dropped();
+    let context = job_context(store, family, &options, &next_file, &cancelled);
+    let named = |e: Error| e.with_column_family(&*family.name());
+    let outcome = executor::run(&context, plan).map_err(named)?;
+    let edit = VersionEdit {
+        added: outcome.added.iter().map(|(level, meta)| (family.id, *level as u8, meta.clone())).collect(),
+        deleted: outcome.deleted.iter().map(|(level, number)| (family.id, *level as u8, *number)).collect(),
+        ..VersionEdit::default()
+    };
+    let old: HashSet<u64> = outcome.deleted.iter().map(|(_, n)| *n).collect();
+    let applied = store.apply(Change { family: family.clone(), edit, flushed: Vec::new() }).map_err(named)?;
+    let took = store.context.clock.now().saturating_sub(begun);
+    if !applied {
+        let new = outcome.added.iter().map(|(_, m)| m.number).filter(|n| !old.contains(n));
+        remove_outputs(store, new);
+        return Ok(());
+    }
+    if plan.from_level == 0 && !plan.trivial_move {
+        let drained: u64 =
+            plan.inputs.iter().filter(|(l, _)| *l == 0).flat_map(|(_, t)| t.iter().map(|t| t.meta.raw_bytes)).sum();
+        store.measure_level0(drained, took);
+    }
+    store.event(&Event::Compaction {
+        family: family.name().to_string(),
+        reason: plan.reason.name(),
+        from_level: plan.from_level,
+        to_level: plan.to_level,
+        inputs: outcome.deleted.len(),
+        outputs: outcome.added.len(),
+        read_bytes: outcome.read_bytes,
+        write_bytes: outcome.write_bytes,
+        took,
+    });
+    Ok(())
+}
+
+fn remove_outputs(store: &Store, numbers: impl Iterator<Item = u64>) {
+    for number in numbers {
+        store.context.tables.forget(number);
+        let path = crate::filename::FileName::Table(number).path(&store.context.dir);
+        let _ = store.context.fs.remove_file(&path); // Else the next open removes it.
+    }
+}
+
+/// Finds the tables that lie wholly under a range tombstone of the same or an upper level that no
+/// snapshot is older than, wherever the version or the oldest snapshot changed.
+fn refresh_covered(store: &Arc<Store>, shared: &Shared) {
+    let oldest = store.snapshots.summary().1.unwrap_or_else(|| store.published());
+    for family in store.families() {
+        let view = family.view();
+        if !view.version.tables().any(|(_, t)| t.meta.range_deletes > 0) {
+            continue;
+        }
+        let identity = Arc::as_ptr(&view.version) as usize;
+        let known = shared.state.lock().covered.get(&family.id).is_some_and(|(v, s, _)| *v == identity && *s == oldest);
+        if known {
+            continue;
+        }
+        let covered = covered_tables(store, &family, &view.version, oldest);
+        shared.state.lock().covered.insert(family.id, (identity, oldest, covered));
+    }
+}
+
+fn covered_tables(store: &Store, family: &Family, version: &Version, visible: SeqNo) -> HashSet<u64> {
+    let mut covered = HashSet::new();
+    let with_tombstones = version.tables().filter(|(_, t)| t.meta.range_deletes > 0);
+    for (upper_level, upper) in with_tombstones {
+        // A table that cannot be opened covers nothing; whoever needs it will report it.
+        let Ok(table) = store.context.tables.get(upper, &family.metrics) else { continue };
+        let fragments = table.tombstones();
+        for (level, lower) in version.tables() {
+            let meta = &lower.meta;
+            if level >= upper_level.max(1)
+                && meta.number != upper.number()
+                && upper.meta.overlaps(&meta.smallest, &meta.largest)
+                && fragments.covers_range(&meta.smallest, &meta.largest, meta.seq_max, visible)
+            {
+                covered.insert(meta.number);
+            }
+        }
+    }
+    covered
+}
