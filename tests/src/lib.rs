@@ -1,0 +1,19 @@
+//! The harness behind Lignite's test suite: an oracle, operation histories, a simulated machine to
+//! run them on, and the structural truths that every test may ask for.
+//!
+//! The suite itself is one binary, `tests/suite`. Everything random here is a function of a seed,
+//! and whatever fails prints the seed that makes it fail again.
+#![allow(clippy::disallowed_methods, reason = "the ban list is the engine's; tests use the real system too")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a harness fails by panicking")]
+
+pub mod alloc;
+pub mod checks;
+pub mod codecs;
+pub mod disk;
+pub mod model;
+pub mod ops;
+pub mod reduce;
+pub mod rng;
+pub mod sim;
+pub mod slow;
+pub mod source;
