@@ -1,0 +1,167 @@
+//! Micro benches of the parts that decide the speed of the whole.
+//!
+//! * `frame/encode`, `frame/decode`: a data block of 16 KiB to its stored form and back, for every
+//!   codec; the figure is raw bytes a second. Decoding includes checksums and the cached form.
+//! * `block/find`: a key in a decoded block.
+//! * `memtable/insert`, `memtable/get`: 16-byte keys with 100-byte values, in random order.
+//! * `merge/next`: one step of a merge over so many sources with interleaved keys.
+
+#![expect(clippy::unwrap_used, reason = "a bench that fails has nothing better to do than to stop")]
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use lignite::internals::batch::{WriteBatch, walk};
+use lignite::internals::frame::{self, Frame, FrameOptions};
+use lignite::internals::iter::merge::Merge;
+use lignite::internals::iter::{Cursor, VecCursor};
+use lignite::internals::key::{FamilyId, Kind, Tag};
+use lignite::internals::memtable::Memtable;
+use lignite::internals::table::block::{Block, BlockBuilder};
+use lignite_bench::synthetic::{Generator, Permutation, Random};
+use lignite_codecs::Codec;
+
+const BLOCK_LEN: usize = 16 << 10;
+const VALUE_LEN: usize = 100;
+const SALT: u64 = 7;
+
+criterion_group!(benches, blocks, memtable, merge);
+criterion_main!(benches);
+
+fn blocks(criterion: &mut Criterion) {
+    let builder = full_block();
+    let mut keys = Vec::new();
+    builder.encode_keys(&mut keys);
+    let values = builder.values();
+    let n_entries = builder.len() as u32;
+    let raw_len = (keys.len() + values.len()) as u64;
+
+    let codecs = [
+        Codec::None,
+        Codec::Lz4,
+        Codec::Snappy,
+        Codec::Zstd { level: 1 },
+        Codec::Zstd { level: 3 },
+        Codec::Brotli { quality: 4 },
+    ];
+    for codec in codecs {
+        let options = FrameOptions::new(codec, 16);
+        let mut stored = Vec::new();
+        let trailer = frame::encode(&options, SALT, &keys, values, n_entries, None, &mut stored).unwrap();
+
+        let mut group = criterion.benchmark_group("frame");
+        group.throughput(Throughput::Bytes(raw_len));
+        group.bench_function(BenchmarkId::new("encode", codec), |bencher| {
+            let mut out = Vec::new();
+            bencher.iter(|| {
+                out.clear();
+                frame::encode(&options, SALT, &keys, values, n_entries, None, &mut out).unwrap()
+            });
+        });
+        group.bench_function(BenchmarkId::new("decode", codec), |bencher| {
+            let mut scratch = Vec::new();
+            bencher.iter(|| decode(black_box(&stored), trailer.keys.stored_len, &mut scratch));
+        });
+        group.finish();
+    }
+
+    let mut stored = Vec::new();
+    let trailer = frame::encode(&FrameOptions::new(Codec::None, 16), SALT, &keys, values, n_entries, None, &mut stored);
+    let block = decode(&stored, trailer.unwrap().keys.stored_len, &mut Vec::new());
+    let generator = Generator::new(1, VALUE_LEN);
+    let mut random = Random::new(1);
+    criterion.bench_function("block/find", |bencher| {
+        bencher.iter(|| {
+            let key = generator.key(random.below(u64::from(n_entries)));
+            block.find(black_box(&key), Tag::NEWEST)
+        });
+    });
+}
+
+fn memtable(criterion: &mut Criterion) {
+    const N: u64 = 100_000;
+    let generator = Generator::new(1, VALUE_LEN);
+    let order = Permutation::new(N, 1);
+    let batches: Vec<Arc<[u8]>> = (0..N).map(|place| batch_of(&generator, order.at(place))).collect();
+    let fill = || {
+        let memtable = Memtable::new(1);
+        for (seq, batch) in (1..).zip(&batches) {
+            for entry in walk(batch) {
+                memtable.add(batch, &entry.unwrap(), seq);
+            }
+        }
+        memtable
+    };
+
+    let mut group = criterion.benchmark_group("memtable");
+    group.throughput(Throughput::Elements(N)).sample_size(10);
+    group.bench_function("insert", |bencher| bencher.iter_batched(|| (), |()| fill(), BatchSize::PerIteration));
+    group.throughput(Throughput::Elements(1));
+    let memtable = fill();
+    let mut random = Random::new(1);
+    group.bench_function("get", |bencher| {
+        bencher.iter(|| memtable.get(black_box(&generator.key(random.below(N))), N).is_some());
+    });
+    group.finish();
+}
+
+fn merge(criterion: &mut Criterion) {
+    let generator = Generator::new(1, VALUE_LEN);
+    let mut group = criterion.benchmark_group("merge/next");
+    group.throughput(Throughput::Elements(1));
+    for n_sources in [1u64, 2, 4, 8, 16] {
+        let source = |source: u64| {
+            let numbers = (0..10_000).map(|i| i * n_sources + source);
+            let entry = |number| (generator.key(number).to_vec(), Tag::new(number + 1, Kind::Put), vec![0; VALUE_LEN]);
+            VecCursor::new(numbers.map(entry).collect())
+        };
+        let mut merge = Merge::new((0..n_sources).map(source).collect());
+        merge.seek_to_first().unwrap();
+        group.bench_function(BenchmarkId::from_parameter(n_sources), |bencher| {
+            bencher.iter(|| {
+                if !merge.valid() {
+                    merge.seek_to_first().unwrap();
+                }
+                black_box(merge.key());
+                merge.next().unwrap();
+            });
+        });
+    }
+    group.finish();
+}
+
+/// As many records as go into a block.
+fn full_block() -> BlockBuilder {
+    let generator = Generator::new(1, VALUE_LEN);
+    let mut builder = BlockBuilder::new();
+    let mut last_key = Vec::new();
+    let mut value = Vec::new();
+    for number in 0.. {
+        let key = generator.key(number);
+        generator.value_into(number, &mut value);
+        let shared = last_key.iter().zip(&key).take_while(|(a, b)| a == b).count();
+        if builder.is_full_for(key.len() - shared, key.len(), value.len(), BLOCK_LEN) {
+            break;
+        }
+        builder.add(shared, &key, Tag::new(0, Kind::Put), &value);
+        last_key = key.to_vec();
+    }
+    builder
+}
+
+fn decode(stored: &[u8], keys_stored: u32, scratch: &mut Vec<u8>) -> Block {
+    let frame = Frame::open(stored, keys_stored, SALT).unwrap();
+    let values_len = frame.trailer.values.raw_len as usize;
+    let n_entries = frame.trailer.entries as usize;
+    let keys = frame.keys(&[], None, scratch).unwrap();
+    Block::decode(keys, n_entries, values_len, None, |out| frame.values_into(&[], None, out)).unwrap()
+}
+
+fn batch_of(generator: &Generator, number: u64) -> Arc<[u8]> {
+    let mut value = Vec::new();
+    generator.value_into(number, &mut value);
+    let mut batch = WriteBatch::new();
+    batch.put_id(FamilyId(0), &generator.key(number), &value);
+    batch.into_bytes().into()
+}

@@ -1,0 +1,3 @@
+//! What the program and the micro benches have in common.
+
+pub mod synthetic;

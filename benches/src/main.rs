@@ -1,0 +1,79 @@
+//! Measurements of Lignite. `benches/README.md` says how to run them and what each figure means.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "measuring needs the clock and the file system of the machine, not the engine's doors to them"
+)]
+
+mod compare;
+mod engines;
+mod measure;
+mod records;
+mod reference;
+mod sizes;
+mod solo;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Anything that ends a measurement: it is printed, nobody matches on it.
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Measurements of Lignite
+#[derive(Parser)]
+#[command(name = "lignite-bench", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Print the reference size R of every record set
+    Reference {
+        /// Directory of the record sets
+        #[arg(long, default_value_os_t = records::default_directory())]
+        data: PathBuf,
+    },
+    /// Hold the files of a database with every record set against R
+    Size(sizes::SizeOptions),
+    /// Compare engines on the same workloads
+    Compare(compare::CompareOptions),
+    /// One measurement of `compare`, in a process of its own
+    #[command(hide = true)]
+    Workload(compare::WorkloadOptions),
+    /// Load records
+    Fill(solo::FillOptions),
+    /// Read existing keys at random
+    Read(solo::ReadOptions),
+    /// Read everything in order
+    Scan(solo::ScanOptions),
+    /// Read and overwrite existing keys at random
+    Mixed(solo::MixedOptions),
+    /// Write from several threads, each record synced
+    Sync(solo::SyncOptions),
+}
+
+fn main() -> ExitCode {
+    let result = match &Arguments::parse().command {
+        Command::Reference { data } => reference::run(data),
+        Command::Size(options) => sizes::run(options),
+        Command::Compare(options) => compare::run(options),
+        Command::Workload(options) => compare::run_workload(options),
+        Command::Fill(options) => solo::fill(options),
+        Command::Read(options) => solo::read(options),
+        Command::Scan(options) => solo::scan(options),
+        Command::Mixed(options) => solo::mixed(options),
+        Command::Sync(options) => solo::sync(options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
