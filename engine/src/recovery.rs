@@ -21,7 +21,6 @@ use crate::flush;
 use crate::fs::{FileLock, Fs, LockedBy};
 use crate::key::{FamilyId, SeqNo};
 use crate::memtable::Memtable;
-use crate::options::CfOptions;
 use crate::record::{LogPosition, RecordHeader, RecordKind};
 use crate::store::log::Segment;
 use crate::store::obsolete::Obsolete;
@@ -262,7 +261,7 @@ impl Found {
         };
         let seen = found.files.iter().filter_map(|f| f.number()).max().unwrap_or(0);
         found.next_file = seen + 1;
-        let default = FamilyRecord::new(FamilyId::DEFAULT, "default", CfOptions::default(), 0);
+        let default = FamilyRecord::new(FamilyId::DEFAULT, "default", context.default_family.clone(), 0);
         found.add_family(context, default, 0, Version::new());
         (found, RecoveryStats { clean: true, ..RecoveryStats::default() })
     }

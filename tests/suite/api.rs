@@ -674,3 +674,12 @@ fn durable_by_option() {
     assert_eq!(after.get("a").unwrap().unwrap(), b"1");
     assert_eq!(db.stats().counters.sync_commits, 2);
 }
+
+#[test]
+fn the_builder_s_options_hold_for_the_default_family_of_a_new_database() {
+    let options = lignite::CfOptions::new().compression(lignite::Compression::lz4()).block_size(4096);
+    let db =
+        lignite::Builder::new(lignite::Options::new()).column_family("default", options.clone()).temporary().unwrap();
+    assert_eq!(db.default_family().options(), options);
+    assert!(db.option_differences().is_empty());
+}

@@ -146,7 +146,10 @@ impl Builder {
             self.clock.clone(),
             pool.clone(),
         );
+        let default_family =
+            self.families.iter().find(|(name, _)| name == "default").map(|(_, options)| options.clone());
         Ok(Context {
+            default_family: default_family.unwrap_or_default(),
             fs: self.fs.clone(),
             dir: path.to_path_buf(),
             clock: self.clock.clone(),

@@ -21,7 +21,7 @@ use crate::fs::{FileLock, Fs};
 use crate::key::{FamilyId, SeqNo};
 use crate::memtable::Memtable;
 use crate::metrics::{LEVELS, Metrics};
-use crate::options::Options;
+use crate::options::{CfOptions, Options};
 use crate::pool::Pool;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Arc, Condvar, Mutex, OnceLock, RwLock, Weak};
@@ -59,6 +59,8 @@ pub struct Context {
     pub listener: Option<Arc<dyn EventListener>>,
     /// Options as given at open.
     pub options: Options,
+    /// Options that the family `default` gets if the database is made now.
+    pub default_family: CfOptions,
     /// Where random salts come from.
     pub seed: u64,
     /// Counters.
