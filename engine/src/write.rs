@@ -312,12 +312,19 @@ impl Writer {
     /// Begins a new segment when the current one is full, and flushes the family that pins the
     /// oldest when there are too many bytes of log.
     fn bound_log(&self, leader: &Leader) -> Result<()> {
+        self.replace_full_segment(leader)?;
+        self.flush_pinning()
+    }
+
+    /// Begins a new segment when the current one is full. One whose successor could not be made is
+    /// full as well, and nothing more may be appended to it.
+    fn replace_full_segment(&self, leader: &Leader) -> Result<()> {
         let store = &self.store;
         let log = store.log()?;
         if log.current_len() >= store.context.options.log_segment_size {
             log.rotate(store.next_file(), leader.last_seq + 1).inspect_err(|e| self.after_failed_append(e))?;
         }
-        self.flush_pinning()
+        Ok(())
     }
 
     /// Seals the memtable of the family that pins the oldest segment, if the log is too long.
@@ -452,6 +459,7 @@ impl Exclusive<'_> {
     pub fn log_edit(&mut self, kind: RecordKind, payload: &[u8]) -> Result<SeqNo> {
         let store = &self.writer.store;
         store.check_writable()?;
+        self.writer.replace_full_segment(self.leader)?;
         let seq = self.leader.last_seq + 1;
         store.log()?.append_edit(kind, seq, payload).inspect_err(|e| self.writer.after_failed_append(e))?;
         self.leader.last_seq = seq;
