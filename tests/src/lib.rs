@@ -12,6 +12,7 @@ pub mod codecs;
 pub mod disk;
 pub mod model;
 pub mod ops;
+pub mod programme;
 pub mod reduce;
 pub mod rng;
 pub mod sim;

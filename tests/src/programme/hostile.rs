@@ -1,0 +1,6 @@
+//! T13: Whole hostile directories.
+
+use super::Kind;
+
+/// The kinds of this module.
+pub const KINDS: &[Kind] = &[];
