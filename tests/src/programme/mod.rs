@@ -17,11 +17,13 @@ pub mod exhaustion;
 pub mod faults;
 pub mod fuzz;
 pub mod hostile;
+pub mod journal;
 pub mod kills;
 pub mod limits;
 pub mod metamorphic;
 pub mod power;
 pub mod recrash;
+pub mod runner;
 pub mod schedules;
 pub mod simulation;
 
