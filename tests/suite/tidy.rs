@@ -11,7 +11,13 @@ const CRATES: [&str; 3] = ["codecs/src/lib.rs", "engine/src/lib.rs", "cli/src/ma
 /// The storeys of the engine, from the ground up. A module belongs to the storey of the longest
 /// prefix of its path that is named here, and imports only from its own storey and those below.
 const STOREYS: [(&str, &[&str]); 4] = [
-    ("ground", &["error", "coding", "checksum", "clock", "sync", "slice", "fs", "cache", "metrics", "event", "pool"]),
+    (
+        "ground",
+        &[
+            "error", "coding", "checksum", "clock", "sync", "slice", "fs", "cache", "metrics", "event", "pool",
+            "sabotage",
+        ],
+    ),
     (
         "formats",
         &[
