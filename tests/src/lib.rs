@@ -10,6 +10,7 @@ pub mod alloc;
 pub mod checks;
 pub mod codecs;
 pub mod disk;
+pub mod guarantees;
 pub mod model;
 pub mod ops;
 pub mod programme;

@@ -5,10 +5,11 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use lignite::internals::sabotage as sabotage_list;
 use lignite::{Db, Durability, Options};
 use lignite_tests::programme::journal::{self, Journal, grouped};
 use lignite_tests::programme::runner::{self, Done, Task};
-use lignite_tests::programme::{self, Kind};
+use lignite_tests::programme::{self, Kind, sabotage};
 
 const USAGE: &str = "usage: cargo xtask CHORE
 
@@ -20,6 +21,9 @@ night --hours N [--only KIND,..] [--threads N]
                               goes on with every kind where the last run of the same code stopped,
                               furthest behind first; adds to tests/night.jsonl every minute
 report                        writes the counters of tests/night.jsonl into TESTING.md
+sabotage [--bugs NAME,..] [--only KIND,..] [--threads N] [--write yes]
+                              hunts the deliberate bugs of the engine with CI's units, and fails if one
+                              is not caught; --write puts the table into TESTING.md
 
 For the suite: crash-writer DIR FIRST SYNC, which writes batches n = FIRST, FIRST+1, .. to two families,
 each put to both under key n, prints n when the batch is acknowledged, and never ends by itself. SYNC of
@@ -28,6 +32,10 @@ each put to both under key n, prints n when the batch is acknowledged, and never
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    if let Err(words) = sabotage::activate_from_environment() {
+        eprintln!("error: {words}");
+        return ExitCode::FAILURE;
+    }
     let done = match arguments[..] {
         ["kinds"] => list_kinds(),
         ["unit", kind] => run_units(kind, "0", "1"),
@@ -36,6 +44,8 @@ fn main() -> ExitCode {
         ["ci", ref rest @ ..] => Flags::parse(rest).and_then(|flags| run_ci(&flags)),
         ["night", ref rest @ ..] => Flags::parse(rest).and_then(|flags| run_night(&flags)),
         ["report"] => write_report(),
+        ["sabotage", ref rest @ ..] => Flags::parse(rest).and_then(|flags| run_sabotage(&flags, &arguments)),
+        ["hunt", only] => hunt(only),
         ["crash-writer", dir, first, sync] => match first.parse() {
             Ok(first) => crash_writer(dir, first, sync == "1").map_err(|e| Trouble::Failed(e.to_string())),
             Err(_) => Err(Trouble::Usage),
@@ -73,15 +83,19 @@ struct Flags {
     only: Vec<String>,
     threads: usize,
     hours: Option<f64>,
+    bugs: Vec<String>,
+    write: bool,
 }
 
 impl Flags {
     fn parse(mut rest: &[&str]) -> Result<Flags, Trouble> {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let mut flags = Flags { only: Vec::new(), threads, hours: None };
+        let mut flags = Flags { only: Vec::new(), threads, hours: None, bugs: Vec::new(), write: false };
         while let [name, value, more @ ..] = rest {
             match *name {
                 "--only" => flags.only = value.split(',').map(str::to_string).collect(),
+                "--bugs" => flags.bugs = value.split(',').map(str::to_string).collect(),
+                "--write" => flags.write = *value == "yes",
                 "--threads" => flags.threads = value.parse().map_err(|_| Trouble::Usage)?,
                 "--hours" => flags.hours = Some(value.parse().map_err(|_| Trouble::Usage)?),
                 _ => return Err(Trouble::Usage),
@@ -207,19 +221,56 @@ fn night_task(kind: Kind, journal: &Journal, engine: &str) -> Task {
     Task { kind, first, units: u64::MAX - first, done_before, share_of_unit }
 }
 
-const BEGIN: &str = "<!-- counters: written by `cargo xtask report` -->\n";
-const END: &str = "<!-- end of the counters -->\n";
+/// Seconds that the hunt for one bug may take.
+const HUNT_LIMIT: Duration = Duration::from_secs(300);
 
-fn write_report() -> Chore {
+fn run_sabotage(flags: &Flags, arguments: &[&str]) -> Chore {
+    if !cfg!(feature = "sabotage") {
+        // The same again, from a program that has the bugs.
+        let mut cargo = std::process::Command::new("cargo");
+        cargo.args(["run", "--release", "--locked", "-p", "lignite-tests", "--features", "sabotage", "--bin", "xtask"]);
+        let status = cargo.arg("--").args(arguments).status().map_err(|e| format!("cargo does not run: {e}"))?;
+        return if status.success() { Ok(()) } else { Err("the hunt failed".to_string().into()) };
+    }
+    let known = lignite::internals::sabotage::ALL;
+    if let Some(unknown) = flags.bugs.iter().find(|name| !known.iter().any(|s| s.name == **name)) {
+        return Err(format!("there is no deliberate bug {unknown}").into());
+    }
+    let wanted = |s: &&sabotage_list::Sabotage| flags.bugs.is_empty() || flags.bugs.iter().any(|name| name == s.name);
+    let bugs: Vec<_> = known.iter().filter(wanted).copied().collect();
+    let hunts = sabotage::hunt_all(&bugs, flags.threads, HUNT_LIMIT, &flags.only.join(","));
+    let missed = hunts.iter().filter(|h| h.caught.is_none()).count();
+    println!("sabotage score: {} of {} caught", hunts.len() - missed, hunts.len());
+    if flags.write {
+        write_part("sabotage", &sabotage::report(&hunts))?;
+    }
+    println!("{} passed, {missed} failed", hunts.len() - missed);
+    if missed > 0 { Err(format!("{missed} deliberate bugs were not caught").into()) } else { Ok(()) }
+}
+
+fn hunt(only: &str) -> Chore {
+    runner::quiet_panics();
+    let only: Vec<String> = only.split(',').filter(|n| !n.is_empty()).map(str::to_string).collect();
+    sabotage::hunt_here(&only);
+    Ok(())
+}
+
+/// Replaces a part of TESTING.md that a chore writes.
+fn write_part(name: &str, part: &str) -> Chore {
     let path = lignite_tests::source::workspace().join("TESTING.md");
     let text = std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-    let journal = Journal::read(&journal::path())?;
-    let (Some(begin), Some(end)) = (text.find(BEGIN), text.find(END)) else {
-        return Err(format!("{} has lost its marks for the counters", path.display()).into());
+    let (begin, end) = (format!("<!-- begin of {name} -->\n"), format!("<!-- end of {name} -->\n"));
+    let (Some(from), Some(to)) = (text.find(&begin), text.find(&end)) else {
+        return Err(format!("{} has lost its marks for {name}", path.display()).into());
     };
-    let table = journal::counters_table(&journal);
-    let new = format!("{}{BEGIN}\n{table}\n{}", &text[..begin], &text[end..]);
-    std::fs::write(&path, new).map_err(|e| format!("{}: {e}", path.display()))?;
+    let new = format!("{}{begin}\n{part}\n{}", &text[..from], &text[to..]);
+    std::fs::write(&path, new).map_err(|e| format!("{}: {e}", path.display()).into())
+}
+
+fn write_report() -> Chore {
+    let journal = Journal::read(&journal::path())?;
+    write_part("counters", &journal::counters_table(&journal))?;
+    write_part("guarantees", &lignite_tests::guarantees::table())?;
     let (have, counted) = (journal::engine_hash(), journal.newest_engine().unwrap_or("none").to_string());
     println!("code here {have}, code that was counted {counted}");
     Ok(())

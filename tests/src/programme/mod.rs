@@ -24,6 +24,7 @@ pub mod metamorphic;
 pub mod power;
 pub mod recrash;
 pub mod runner;
+pub mod sabotage;
 pub mod schedules;
 pub mod simulation;
 
