@@ -86,7 +86,6 @@ mod pool;
 mod read;
 mod record;
 mod recovery;
-mod sabotage;
 mod slice;
 mod store;
 mod sync;

@@ -14,12 +14,22 @@ use crate::filename::FileName;
 use crate::flush;
 use crate::fs::Fs;
 use crate::key::SeqNo;
+use crate::options::CfOptions;
 use crate::read::View;
 use crate::store::{self, Family};
 use crate::sync::Arc;
 use crate::version::current::{Current, Seal, write_current};
+use crate::version::edit::FamilyRecord;
 use crate::version::manifest::ManifestWriter;
 use crate::version::{TableFile, TableMeta, Version};
+
+/// One moment over all families: its number, and of each family its name, its options, and a view
+/// whose memtables hold nothing newer.
+struct Moment {
+    seq: SeqNo,
+    next_family: u32,
+    families: Vec<(Arc<Family>, FamilyRecord, Arc<View>)>,
+}
 
 impl Db {
     /// Makes a copy of the database, of this moment and over all families, in the directory `dest`,
@@ -67,7 +77,7 @@ impl Db {
 
     fn copy_to(&self, dest: &Path) -> Result<()> {
         let store = &self.inner.store;
-        let (seq, views) = self.moment()?;
+        let Moment { seq, next_family, families } = self.moment()?;
         let fs = &*store.context.fs;
         let db_id = copy_id(store.db_id, seq, dest);
         let next = std::cell::Cell::new(store.next_file());
@@ -77,18 +87,17 @@ impl Db {
             n
         };
         let mut copies: Vec<(Arc<Family>, Version)> = Vec::new();
-        for (family, view) in &views {
+        for (family, record, view) in &families {
             for (_, table) in view.version.tables() {
                 link_or_copy(fs, &store.context.dir, dest, &table.meta)?;
             }
             let mut added = Vec::new();
-            if let Some(meta) = self.flush_to(dest, db_id, seq, family, view, &next_file)? {
+            if let Some(meta) = self.flush_to(dest, db_id, seq, family, &record.options, view, &next_file)? {
                 added.push((0, TableFile::unmanaged(meta)));
             }
             copies.push((family.clone(), view.version.apply(&added, &[])?));
         }
         let number = next_file();
-        let next_family = views.iter().map(|(f, _)| f.id.0 + 1).max().unwrap_or(1).max(store.next_family_id().0);
         let mut edit = store::snapshot_edit(
             db_id,
             store.context.clock.unix_seconds(),
@@ -97,6 +106,8 @@ impl Db {
             number + 1,
             seq,
         );
+        // As they were called at that moment: a rename may have come since.
+        edit.families_created = families.into_iter().map(|(_, record, _)| record).collect();
         // All of it is in tables, up to this moment.
         for (_, flushed) in &mut edit.flushed {
             *flushed = seq;
@@ -112,20 +123,22 @@ impl Db {
         Ok(())
     }
 
-    /// One moment over all families: its number, and views whose memtables hold nothing newer.
-    fn moment(&self) -> Result<(SeqNo, Vec<(Arc<Family>, Arc<View>)>)> {
+    fn moment(&self) -> Result<Moment> {
         let store = &self.inner.store;
+        let now = |seq| Moment {
+            seq,
+            next_family: store.next_family_id().0,
+            families: store.families().into_iter().map(|f| (f.clone(), f.record(), f.view())).collect(),
+        };
         if store.is_read_only() {
-            return Ok((store.published(), store.families().into_iter().map(|f| (f.clone(), f.view())).collect()));
+            return Ok(now(store.published()));
         }
         self.inner.writer.exclusive(|x| {
-            let views = store.families().into_iter().map(|family| {
+            for family in store.families() {
                 // The active memtable is sealed, so the view taken now can get no more entries.
                 x.seal(&family);
-                let view = family.view();
-                (family, view)
-            });
-            Ok((x.last_seq(), views.collect()))
+            }
+            Ok(now(x.last_seq()))
         })
     }
 
@@ -135,6 +148,7 @@ impl Db {
         db_id: u128,
         seq: SeqNo,
         family: &Family,
+        options: &CfOptions,
         view: &View,
         next_file: &dyn Fn() -> u64,
     ) -> Result<Option<TableMeta>> {
@@ -143,7 +157,6 @@ impl Db {
         if memtables.is_empty() {
             return Ok(None);
         }
-        let options = family.options();
         let job = JobContext {
             fs: &*store.context.fs,
             dir: dest,
@@ -152,7 +165,7 @@ impl Db {
             tables: &store.context.tables,
             metrics: &store.context.metrics,
             family: &family.metrics,
-            options: &options,
+            options,
             visible: seq,
             snapshots: Vec::new(),
             next_file,

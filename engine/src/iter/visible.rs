@@ -11,7 +11,6 @@ use crate::error::Result;
 use crate::iter::Cursor;
 use crate::iter::cover::{Cover, HasFragments};
 use crate::key::{KeyRange, SeqNo, Tag};
-use crate::sabotage::{self, Bug};
 use crate::slice::Slice;
 use crate::sync::Arc;
 use crate::tombstone::Fragments;
@@ -222,8 +221,7 @@ impl<C: Cursor, H: HasFragments> Visible<C, H> {
                 continue;
             }
             let (key, newest, value) = self.newest_backward()?;
-            let uncovered = sabotage::is(Bug::BackwardUncovered);
-            if newest.is_put() && (uncovered || !self.cover.hides(&key, newest.seq(), self.visible)) {
+            if newest.is_put() && !self.cover.hides(&key, newest.seq(), self.visible) {
                 self.place = Place::Backward { key, value };
                 return Ok(());
             }
