@@ -31,6 +31,7 @@ use crate::clock::Clock;
 use crate::coding::{Input, put_u32, put_varint};
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::{LevelMetrics, codec_slot};
+use crate::sabotage::{self, Bug};
 
 /// Longest part, before compression and stored.
 pub const PART_LEN_MAX: usize = 64 << 20;
@@ -224,6 +225,10 @@ fn put_part(
             meter.encoded(codec.id(), raw.len(), stored, begun);
         }
         if stored + (raw.len() * usize::from(options.min_saving)).div_ceil(256) <= raw.len() && stored < raw.len() {
+            if sabotage::is(Bug::StoredAsRaw) {
+                (part.stored_len, part.raw_len) = (stored as u32, stored as u32);
+                return Ok(part);
+            }
             part.codec = codec.id();
             part.dictionary = dictionary.map(|d| d.0);
             part.stored_len = stored as u32;
@@ -371,7 +376,10 @@ fn parse(bytes: &[u8]) -> Result<Trailer> {
     }
     let part = |codec: u8, flag: u8, input: &mut Input<'_>| -> Result<Part> {
         let stored_len = input.length(PART_LEN_MAX)? as u32;
-        let raw_len = input.length(PART_LEN_MAX)? as u32;
+        let raw_len = match sabotage::is(Bug::LengthNotHeld) {
+            false => input.length(PART_LEN_MAX)? as u32,
+            true => input.varint32()?,
+        };
         let dictionary = dictionary.filter(|_| flags & flag != 0);
         if codec == Codec::None.id() && (stored_len != raw_len || dictionary.is_some()) {
             return Err(Error::corruption("a block's raw part has two lengths or a dictionary"));

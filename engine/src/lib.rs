@@ -86,6 +86,7 @@ mod pool;
 mod read;
 mod record;
 mod recovery;
+mod sabotage;
 mod slice;
 mod store;
 mod sync;

@@ -22,6 +22,7 @@ use crate::fs::{FileLock, Fs, LockedBy};
 use crate::key::{FamilyId, SeqNo};
 use crate::memtable::Memtable;
 use crate::record::{LogPosition, RecordHeader, RecordKind};
+use crate::sabotage::{self, Bug};
 use crate::store::log::Segment;
 use crate::store::obsolete::Obsolete;
 use crate::store::{self, Context, Family, LiveLog, Parts};
@@ -185,6 +186,11 @@ fn make_directory(fs: &dyn Fs, dir: &Path) -> Result<()> {
 }
 
 fn take_lock(fs: &dyn Fs, dir: &Path) -> Result<Box<dyn FileLock>> {
+    if sabotage::is(Bug::LockNotTaken) {
+        struct Nothing;
+        impl FileLock for Nothing {}
+        return Ok(Box::new(Nothing));
+    }
     let path = FileName::Lock.path(dir);
     match fs.lock(&path).map_err(|e| Error::io("lock the database", &path, e))? {
         Ok(lock) => Ok(lock),
@@ -211,9 +217,11 @@ fn has_our_files(fs: &dyn Fs, dir: &Path) -> Result<bool> {
 /// Without CURRENT there is nothing here yet, unless there are logs or tables: those are made only
 /// after CURRENT is durable, so then CURRENT was lost.
 fn refuse_headless(context: &Context) -> Result<()> {
-    let lost = files(&*context.fs, &context.dir)?
-        .into_iter()
-        .find(|f| matches!(f, FileName::Table(_) | FileName::Wal(_) | FileName::Blob(_)));
+    let lost = files(&*context.fs, &context.dir)?.into_iter().find(|f| match f {
+        FileName::Table(_) | FileName::Wal(_) | FileName::Blob(_) => true,
+        FileName::Manifest(_) => sabotage::is(Bug::HalfMadeRefused),
+        _ => false,
+    });
     match lost {
         Some(file) => Err(Error::corruption(format!("CURRENT is missing, but {file} is there"))
             .with_file(FileName::Current.path(&context.dir))),
@@ -278,7 +286,10 @@ impl Found {
         }
         let state = fold(&scan).map_err(|e| e.with_file(&manifest_path))?;
         let files = files(fs, dir)?;
-        let seen = files.iter().filter_map(|f| f.number()).max().unwrap_or(0);
+        let mut seen = files.iter().filter_map(|f| f.number()).max().unwrap_or(0);
+        if sabotage::is(Bug::FileNumberReused) {
+            seen = 0;
+        }
         let mut found = Found {
             db_id: scan.db_id,
             created: state.created,
@@ -366,7 +377,9 @@ impl Found {
         stats.batches = batches;
         stats.torn_tail_bytes += scan.torn_tail_bytes;
         stats.log_bytes = scan.segments.iter().map(|s| s.valid_len).sum();
-        self.last_seq = self.last_seq.max(scan.next_seq.map_or(0, |next| next - 1));
+        if !sabotage::is(Bug::LastNumberForgotten) {
+            self.last_seq = self.last_seq.max(scan.next_seq.map_or(0, |next| next - 1));
+        }
         self.log_end = scan.end;
         if seal.is_some() {
             let mut last_seq = 0;
@@ -416,7 +429,15 @@ impl Found {
                 | BatchEntry::DeleteRange { family, .. } => *family,
             };
             match self.families.get(&id) {
+                Some(_)
+                    if matches!(entry, BatchEntry::DeleteRange { .. }) && sabotage::is(Bug::RangeDeleteNotReplayed) => {
+                }
                 Some(family) if seq > family.flushed() => {
+                    let oldest = family.sealed().into_iter().next();
+                    if let Some(oldest) = oldest.filter(|_| seq % 2 == 0 && sabotage::is(Bug::ReplayBelow)) {
+                        oldest.add(&buffer, &entry, seq);
+                        continue;
+                    }
                     let active = family.active();
                     if active.size() >= memtable_size {
                         family.seal();
@@ -524,13 +545,20 @@ fn take_over(context: Context, mut found: Found, lock: Box<dyn FileLock>) -> Res
     );
     let first_segment = found.kept.first().map_or(segment_number, |s| s.number);
     edit.unknown = found.unknown.clone();
-    edit.log_first = Some(first_segment);
+    edit.log_first = Some(first_segment + u64::from(sabotage::is(Bug::NewLogIgnored)));
     edit.log_synced = clean.then_some(found.log_end);
     let fs = &*context.fs;
     let manifest = ManifestWriter::create(fs, &context.dir, manifest_number, found.db_id, &edit)?;
-    fs.sync_dir(&context.dir).map_err(|e| Error::io("sync the directory", &context.dir, e))?;
+    if !sabotage::is(Bug::RecoveryDirNotSynced) {
+        fs.sync_dir(&context.dir).map_err(|e| Error::io("sync the directory", &context.dir, e))?;
+    }
+    if sabotage::is(Bug::LogsGoneBeforeCurrent) {
+        remove_garbage(&context, &found, manifest_number, first_segment);
+    }
     let current = Current { db_id: found.db_id, manifest: manifest_number, seal: None };
-    current::write_current(fs, &context.dir, &current)?;
+    if !(sabotage::is(Bug::SealKept) && clean) {
+        current::write_current(fs, &context.dir, &current)?;
+    }
     let log = LiveLog::create(
         context.fs.clone(),
         context.dir.clone(),
@@ -566,9 +594,16 @@ fn flush_replayed(context: &Context, found: &mut Found) -> Result<()> {
         next.set(n + 1);
         n
     };
-    for family in found.families.values() {
+    let last = found.families.keys().next_back().copied();
+    for (id, family) in &found.families {
         family.seal();
-        let memtables: Vec<Arc<Memtable>> = family.sealed();
+        let mut memtables: Vec<Arc<Memtable>> = family.sealed();
+        if sabotage::is(Bug::RecoverySkipsFamily) && found.families.len() > 1 && Some(*id) == last {
+            continue;
+        }
+        if sabotage::is(Bug::ReplayStopsEarly) {
+            memtables.truncate(1);
+        }
         if memtables.is_empty() {
             continue;
         }

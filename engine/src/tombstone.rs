@@ -20,6 +20,7 @@ use std::ops::Bound;
 use crate::coding::{Input, put_bytes, put_varint};
 use crate::error::{Error, Result};
 use crate::key::{KEY_LEN_MAX, KeyRange, SEQ_MAX, SeqNo};
+use crate::sabotage::{self, Bug};
 
 /// Longest end of a range: one byte more than a key, since the key behind the longest key is an end.
 pub const RANGE_END_LEN_MAX: usize = KEY_LEN_MAX + 1;
@@ -104,7 +105,8 @@ impl Fragments {
             }
             if !active.is_empty() {
                 let end = border(&starts, &ends, next_start, next_end).map(<[u8]>::to_vec);
-                let seqs = active.keys().rev().copied().collect();
+                let kept = if sabotage::is(Bug::FragmentLosesNumbers) { 1 } else { usize::MAX };
+                let seqs = active.keys().rev().copied().take(kept).collect();
                 out.push(Fragment { start: at.to_vec(), end, seqs });
             }
         }
@@ -160,6 +162,7 @@ impl Fragments {
                 break;
             }
             let end = match (f.end.as_deref(), limit.as_deref()) {
+                (Some(a), Some(_)) if sabotage::is(Bug::RangeTombstoneNotCut) => Some(a),
                 (Some(a), Some(b)) => Some(a.min(b)),
                 (a, b) => a.or(b),
             };

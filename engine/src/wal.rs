@@ -38,6 +38,7 @@ use crate::key::{SEQ_MAX, SeqNo};
 use crate::record::reader::{Found, RecordReader};
 use crate::record::writer::encode;
 use crate::record::{Place, RecordHeader, RecordKind};
+use crate::sabotage::{self, Bug};
 use crate::sync::Arc;
 
 pub use crate::record::LogPosition;
@@ -197,8 +198,14 @@ impl SegmentWriter {
             self.file.allocate(wanted).map_err(|e| Error::io("reserve space for the log", &self.path, e))?;
             self.allocated = wanted;
         }
-        if let Err(e) = self.file.write_all_at(buffer, self.end) {
+        if let Err(e) = self.file.write_all_at(buffer, self.end)
+            && !sabotage::is(Bug::WriteErrorDiscarded)
+        {
             let error = Error::io("write to the log", &self.path, e).with_offset(self.end);
+            if sabotage::is(Bug::GarbageBetweenRecords) {
+                self.end = end;
+                return Err(error);
+            }
             return Err(match self.file.set_len(self.end) {
                 Ok(()) => error,
                 Err(_) => {
@@ -357,8 +364,12 @@ pub fn replay(
                 .with_file(FileName::Wal(at.segment).path(dir))
                 .with_offset(at.offset));
         }
-        let promised = promise_beyond(&mut segments, at)?.max(rules.durable_hint);
-        if promised > at {
+        let mut promised = promise_beyond(&mut segments, at)?.max(rules.durable_hint);
+        if sabotage::is(Bug::DamageIsTail) {
+            promised = LogPosition::START;
+        }
+        let follows = segments.last().is_some_and(|s| s.number > at.segment);
+        if promised > at || sabotage::is(Bug::TornTailRefused) || follows && sabotage::is(Bug::UncleanTailIsDamage) {
             return Err(damage(dir, at, &reason, promised));
         }
     }
@@ -534,6 +545,9 @@ impl Segment {
         let (first, second) = headers.segment(db_id, number);
         for copy in [&first, &second] {
             if let Err(e) = copy {
+                if sabotage::is(Bug::TornHeaderRefused) {
+                    return Err(e.clone().with_file(&path).with_offset(HEADER_LEN as u64));
+                }
                 defect.get_or_insert(e.message().to_string());
             }
         }
@@ -627,6 +641,9 @@ fn scan_chain(
             return Ok(Some(Defect { at: scan.end, reason }));
         }
         let mut expected_seq = scan.next_seq.unwrap_or(header.first_seq);
+        if sabotage::is(Bug::GapReplayed) || sabotage::is(Bug::OlderDamageSkipped) {
+            expected_seq = header.first_seq;
+        }
         check_sequence(expected_seq, header.first_seq)
             .map_err(|e| e.with_file(&*path).with_offset(HEADER_LEN as u64))?;
         scan.segments.push(ScannedSegment {
@@ -647,7 +664,15 @@ fn scan_chain(
             }
             let record = match reader.read(offset)? {
                 Found::Record(record) => record,
+                Found::Defect(_) if sabotage::is(Bug::ZerosSkipped) => match reader.find(offset + 8, u64::MAX)? {
+                    Some((next, _, header)) => {
+                        (offset, expected_seq) = (next, header.first_seq);
+                        continue;
+                    }
+                    None => break None,
+                },
                 Found::Defect(reason) => break Some(reason),
+                Found::End if sabotage::is(Bug::GapReplayed) => break None,
                 Found::End => match stated_end {
                     None => break None,
                     Some(end) => {
@@ -689,7 +714,9 @@ fn scan_chain(
                 (segment.valid_len, segment.has_end_mark) = (offset, has_end_mark);
             }
         };
-        if let Some(reason) = defect {
+        if let Some(reason) = defect
+            && !(sabotage::is(Bug::OlderDamageSkipped) && i + 1 < segments.len())
+        {
             return Ok(Some(Defect { at: scan.end, reason }));
         }
     }
@@ -697,7 +724,7 @@ fn scan_chain(
 }
 
 fn check_sequence(expected: SeqNo, found: SeqNo) -> Result<()> {
-    if found == expected {
+    if found == expected || sabotage::is(Bug::GapReplayed) || sabotage::is(Bug::OlderDamageSkipped) {
         return Ok(());
     }
     Err(Error::corruption(format!("the log has a gap: sequence number {expected} should come next, {found} does")))

@@ -22,6 +22,7 @@ use crate::event::Event;
 use crate::flush;
 use crate::key::{FamilyId, KeyRange, SeqNo};
 use crate::metrics::LEVELS;
+use crate::sabotage::{self, Bug};
 use crate::store::{Change, Family, Store, WeakStore};
 use crate::sync::{self, Arc, Condvar, JoinHandle, Mutex};
 use crate::version::Version;
@@ -382,6 +383,9 @@ fn choose(store: &Arc<Store>, state: &State) -> Option<Job> {
 }
 
 fn claim(state: &mut State, family: FamilyId, plan: &Plan) {
+    if sabotage::is(Bug::InputsNotClaimed) {
+        return;
+    }
     for (_, tables) in &plan.inputs {
         state.busy.extend(tables.iter().map(|t| t.number()));
     }
@@ -527,7 +531,7 @@ fn job_context<'a>(
         family: &family.metrics,
         options,
         visible,
-        snapshots: store.snapshots.list(),
+        snapshots: if sabotage::is(Bug::SnapshotsIgnored) { Vec::new() } else { store.snapshots.list() },
         next_file,
         cancelled,
     }
@@ -615,7 +619,10 @@ fn remove_outputs(store: &Store, numbers: impl Iterator<Item = u64>) {
 /// Finds the tables that lie wholly under a range tombstone of the same or an upper level that no
 /// snapshot is older than, wherever the version or the oldest snapshot changed.
 fn refresh_covered(store: &Arc<Store>, shared: &Shared) {
-    let oldest = store.snapshots.summary().1.unwrap_or_else(|| store.published());
+    let mut oldest = store.snapshots.summary().1.unwrap_or_else(|| store.published());
+    if sabotage::is(Bug::CoveredUnderSnapshot) {
+        oldest = store.published();
+    }
     for family in store.families() {
         let view = family.view();
         if !view.version.tables().any(|(_, t)| t.meta.range_deletes > 0) {

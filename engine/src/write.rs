@@ -18,6 +18,7 @@ use crate::event::Event;
 use crate::key::{BATCH_LEN_MAX, FamilyId, SEQ_MAX, SeqNo};
 use crate::options::Durability;
 use crate::record::{LogPosition, RecordHeader, RecordKind};
+use crate::sabotage::{self, Bug};
 use crate::store::{Family, Store, pressure};
 use crate::sync::{Arc, Condvar, Mutex, sleep};
 
@@ -102,7 +103,7 @@ impl Writer {
         } else {
             self.enter(Some(Request { payload: Arc::from(batch.into_bytes()), count }))?
         };
-        if durability == Durability::Sync {
+        if durability == Durability::Sync && !sabotage::is(Bug::AckBeforeSync) {
             self.store.context.metrics.sync_commits.inc();
             self.wait_durable(committed.position)?;
         }
@@ -244,7 +245,15 @@ impl Writer {
             records.push((header, &request.payload));
             seq += u64::from(request.count);
         }
-        let end = log.append(&mut records).inspect_err(|e| self.after_failed_append(e))?;
+        let end = log.append(&mut records).inspect_err(|e| {
+            if sabotage::is(Bug::FailureTakesNumber) {
+                leader.last_seq = seq;
+            }
+            self.after_failed_append(e);
+        })?;
+        if sabotage::is(Bug::PublishBeforeApply) {
+            self.store.publish(seq);
+        }
 
         let mut committed = Vec::with_capacity(requests.len());
         let mut bytes = 0;
@@ -271,7 +280,9 @@ impl Writer {
 
     /// A full disk leaves the log as it was; any other failure leaves it in doubt.
     fn after_failed_append(&self, error: &Error) {
-        if error.kind() != ErrorKind::NoSpace {
+        if (error.kind() != ErrorKind::NoSpace || sabotage::is(Bug::FullDiskPoisons))
+            && !sabotage::is(Bug::FailedAppendForgiven)
+        {
             self.store.poison(error);
         }
     }
@@ -332,7 +343,7 @@ impl Writer {
         let store = &self.store;
         let log = store.log()?;
         let log_size_max = store.context.options.log_size_max;
-        if log.live_bytes() <= log_size_max {
+        if log.live_bytes() <= log_size_max || sabotage::is(Bug::LogUnbounded) {
             return Ok(());
         }
         if let Some(family) = store.log_pinned_by()

@@ -8,6 +8,7 @@
 
 pub mod alloc;
 pub mod checks;
+pub mod child;
 pub mod codecs;
 pub mod disk;
 pub mod guarantees;
@@ -19,3 +20,5 @@ pub mod rng;
 pub mod sim;
 pub mod slow;
 pub mod source;
+pub mod watchdog;
+pub mod workload;

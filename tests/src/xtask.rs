@@ -1,12 +1,13 @@
 //! Chores of the workspace: `cargo xtask CHORE`.
+//!
+//! It is also the process that tests start and kill; see [`lignite_tests::child`].
 #![allow(clippy::disallowed_methods, reason = "the ban list is the engine's; a chore uses the real system")]
 
-use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use lignite::internals::sabotage as sabotage_list;
-use lignite::{Db, Durability, Options};
+use lignite_tests::child;
 use lignite_tests::programme::journal::{self, Journal, grouped};
 use lignite_tests::programme::runner::{self, Done, Task};
 use lignite_tests::programme::{self, Kind, sabotage};
@@ -23,19 +24,18 @@ night --hours N [--only KIND,..] [--threads N]
 report                        writes the counters of tests/night.jsonl into TESTING.md
 sabotage [--bugs NAME,..] [--only KIND,..] [--threads N] [--write yes]
                               hunts the deliberate bugs of the engine with CI's units, and fails if one
-                              is not caught; --write puts the table into TESTING.md
-
-For the suite: crash-writer DIR FIRST SYNC, which writes batches n = FIRST, FIRST+1, .. to two families,
-each put to both under key n, prints n when the batch is acknowledged, and never ends by itself. SYNC of
-1 waits for the device.";
+                              is not caught; --write puts the table into TESTING.md";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     if let Err(words) = sabotage::activate_from_environment() {
         eprintln!("error: {words}");
         return ExitCode::FAILURE;
     }
+    if let Some(code) = child::main(&arguments) {
+        return code;
+    }
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match arguments[..] {
         ["kinds"] => list_kinds(),
         ["unit", kind] => run_units(kind, "0", "1"),
@@ -46,10 +46,6 @@ fn main() -> ExitCode {
         ["report"] => write_report(),
         ["sabotage", ref rest @ ..] => Flags::parse(rest).and_then(|flags| run_sabotage(&flags, &arguments)),
         ["hunt", only] => hunt(only),
-        ["crash-writer", dir, first, sync] => match first.parse() {
-            Ok(first) => crash_writer(dir, first, sync == "1").map_err(|e| Trouble::Failed(e.to_string())),
-            Err(_) => Err(Trouble::Usage),
-        },
         _ => Err(Trouble::Usage),
     };
     match done {
@@ -273,32 +269,5 @@ fn write_report() -> Chore {
     write_part("guarantees", &lignite_tests::guarantees::table())?;
     let (have, counted) = (journal::engine_hash(), journal.newest_engine().unwrap_or("none").to_string());
     println!("code here {have}, code that was counted {counted}");
-    Ok(())
-}
-
-/// Writes until it is killed.
-fn crash_writer(dir: &str, first: u64, sync: bool) -> Result<(), Box<dyn std::error::Error>> {
-    let options = Options::new()
-        .memtable_size(64 << 10)
-        .memory_budget(4 << 20)
-        .log_segment_size(64 << 10)
-        .log_size_max(256 << 10);
-    let db: Db = options.open(dir)?;
-    let left =
-        db.open_column_family("left", lignite::CfOptions::new().table_size(64 << 10).base_level_size(128 << 10))?;
-    let right = db.open_column_family("right", lignite::CfOptions::new())?;
-    let durability = if sync { Durability::Sync } else { Durability::Buffered };
-    let mut out = std::io::stdout().lock();
-    for n in first.. {
-        let mut batch = db.batch();
-        let value = format!("value {n} ").repeat(1 + n as usize % 40);
-        batch.put(&left, n.to_be_bytes(), &value).put(&right, n.to_be_bytes(), &value);
-        if n % 3 == 2 {
-            batch.delete(&left, (n - 1).to_be_bytes()).delete(&right, (n - 1).to_be_bytes());
-        }
-        db.write_with(batch, durability)?;
-        writeln!(out, "{n}")?;
-        out.flush()?;
-    }
     Ok(())
 }

@@ -22,6 +22,7 @@ use crate::key::{KeyRange, SeqNo, Tag};
 use crate::metrics::{FamilyMetrics, Metrics};
 use crate::options::{CfOptions, Depth};
 use crate::read::cursor::{LevelCursor, Source};
+use crate::sabotage::{self, Bug};
 use crate::sync::Arc;
 use crate::table::CursorOptions;
 use crate::table::{TableBuilder, TableWriteOptions};
@@ -137,7 +138,10 @@ fn merge<'a>(context: &'a JobContext<'a>, plan: &'a Plan, outputs: &mut Outputs<
     let options = CursorOptions { fill_cache: false, read_ahead: true };
     for (level, tables) in &plan.inputs {
         for file in tables {
-            let table = context.tables.get_at(file, context.family, *level)?;
+            let table = match context.tables.get_at(file, context.family, *level) {
+                Err(_) if sabotage::is(Bug::UnopenableInputSkipped) => continue,
+                opened => opened?,
+            };
             all.extend(table.tombstones().to_tombstones());
             if *level == 0 {
                 sources.push(Source::Table(table.cursor(options)));
@@ -150,11 +154,13 @@ fn merge<'a>(context: &'a JobContext<'a>, plan: &'a Plan, outputs: &mut Outputs<
         }
     }
     let tombstones = Fragments::build(all);
-    let (kept, dropped) = retain_tombstones(&tombstones, &context.snapshots, context.visible, plan.bottom);
+    let bottom = plan.bottom || sabotage::is(Bug::RangeTombstonesDropEarly);
+    let (kept, dropped) = retain_tombstones(&tombstones, &context.snapshots, context.visible, bottom);
     context.metrics.range_tombstones_dropped.add(dropped);
     outputs.tombstones = kept;
 
-    let mut retain = Retain::new(&context.snapshots, context.visible, plan.bottom, &tombstones);
+    let bottom = plan.bottom || sabotage::is(Bug::TombstonesDropEarly);
+    let mut retain = Retain::new(&context.snapshots, context.visible, bottom, &tombstones);
     let mut counts = Counts::default();
     let mut merge = Merge::new(sources);
     merge.seek_to_first()?;
@@ -196,6 +202,9 @@ impl Counts {
     fn check(&self, plan: &Plan) -> Result<()> {
         let promised: u64 = plan.inputs.iter().flat_map(|(_, t)| t.iter().map(|t| t.meta.entries)).sum();
         let gone = self.older + self.range_deleted + self.tombstones;
+        if sabotage::is(Bug::UnopenableInputSkipped) {
+            return Ok(());
+        }
         if self.read != promised || self.read != self.written + gone {
             return Err(Error::corruption(format!(
                 "a compaction read {} entries where its tables have {promised}, and wrote {} and dropped {gone}",
@@ -248,7 +257,7 @@ impl<'a> Outputs<'a> {
     }
 
     fn add(&mut self, key: &[u8], tag: Tag, value: &[u8]) -> Result<()> {
-        if self.builder.is_none() || self.last_key != key {
+        if self.builder.is_none() || self.last_key != key || sabotage::is(Bug::CutInsideKey) {
             if self.is_cut_before(key) {
                 self.finish(Some(key))?;
             }
@@ -339,6 +348,9 @@ impl<'a> Outputs<'a> {
 
     /// Reads every output back and compares it with what was written.
     fn verify(&self) -> Result<()> {
+        if sabotage::is(Bug::OutputNotVerified) {
+            return Ok(());
+        }
         for output in &self.done {
             let file = TableFile::unmanaged(output.meta.clone());
             let table = self.context.tables.get_at(&file, self.context.family, self.plan.to_level)?;

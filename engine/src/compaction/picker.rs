@@ -22,6 +22,7 @@ use crate::compaction::{Plan, Reason, RunningRange};
 use crate::key::{FamilyId, KeyRange, SeqNo};
 use crate::metrics::LEVELS;
 use crate::options::{CfOptions, Depth};
+use crate::sabotage::{self, Bug};
 use crate::sync::Arc;
 use crate::version::{TableFile, Version, max_upper};
 
@@ -207,7 +208,8 @@ impl Picker<'_> {
         if tables.iter().any(|t| !self.is_free(t)) || self.state.running.iter().any(|r| r.from_level == 0) {
             return None;
         }
-        self.plan(Reason::Level0, 0, self.shape.base_level, tables, true)
+        let skipped = usize::from(sabotage::is(Bug::BaseLevelSkipped) && self.shape.base_level + 1 < LEVELS);
+        self.plan(Reason::Level0, 0, self.shape.base_level + skipped, tables, true)
     }
 
     fn level(&self, level: usize) -> Option<Plan> {
@@ -349,7 +351,11 @@ impl Picker<'_> {
             && disjoint
             && to_level != from_level
             && overlap <= MOVE_OVERLAP_MAX * self.options.table_size;
-        let bottom = !self.version.overlaps_at_or_below(to_level + 1, &smallest, &largest);
+        let mut asked = (smallest.clone(), largest.clone());
+        if sabotage::is(Bug::BottomByUpperOnly) {
+            asked = bounds(&upper[..1])?;
+        }
+        let bottom = !self.version.overlaps_at_or_below(to_level + 1, &asked.0, &asked.1);
         let mut plan = self.empty(reason, from_level, to_level);
         plan.inputs.push((from_level, upper));
         if !lower.is_empty() {

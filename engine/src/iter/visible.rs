@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::iter::Cursor;
 use crate::iter::cover::{Cover, HasFragments};
 use crate::key::{KeyRange, SeqNo, Tag};
+use crate::sabotage::{self, Bug};
 use crate::slice::Slice;
 use crate::sync::Arc;
 use crate::tombstone::Fragments;
@@ -221,7 +222,8 @@ impl<C: Cursor, H: HasFragments> Visible<C, H> {
                 continue;
             }
             let (key, newest, value) = self.newest_backward()?;
-            if newest.is_put() && !self.cover.hides(&key, newest.seq(), self.visible) {
+            let uncovered = sabotage::is(Bug::BackwardUncovered);
+            if newest.is_put() && (uncovered || !self.cover.hides(&key, newest.seq(), self.visible)) {
                 self.place = Place::Backward { key, value };
                 return Ok(());
             }

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::key::{KeyRange, SeqNo, Tag, upper_contains};
 use crate::memtable::Memtable;
 use crate::metrics::{FamilyMetrics, LEVELS, Metrics};
+use crate::sabotage::{self, Bug};
 use crate::slice::Slice;
 use crate::sync::Arc;
 use crate::table::reader::Table;
@@ -228,7 +229,7 @@ impl<'a> Many<'a> {
         }
         let table: Arc<Table> = view.tables.get_at(file, &view.family, level)?;
         let questions = &mut self.open[from..from + n];
-        if file.meta.range_deletes > 0 {
+        if file.meta.range_deletes > 0 && !sabotage::is(Bug::MultiGetUncovered) {
             for q in questions.iter_mut() {
                 q.cover = q.cover.max(table.tombstones().covering(q.key, self.visible).unwrap_or(0));
             }

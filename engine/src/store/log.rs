@@ -19,6 +19,7 @@ use crate::fs::{File, Fs};
 use crate::key::SeqNo;
 use crate::metrics::Metrics;
 use crate::record::{LogPosition, RecordHeader, RecordKind};
+use crate::sabotage::{self, Bug};
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Arc, Condvar, Mutex};
 use crate::wal::SegmentWriter;
@@ -138,7 +139,7 @@ impl LiveLog {
         };
         let mut last_seq = 0;
         for (header, _) in records.iter_mut() {
-            header.synced = durable;
+            header.synced = if sabotage::is(Bug::PromiseNeverAdvances) { LogPosition::START } else { durable };
             last_seq = header.first_seq + u64::from(header.count) - 1;
         }
         let mut writer = self.writer.lock();
@@ -258,7 +259,10 @@ impl LiveLog {
             state.syncing = true;
             let work: Vec<Unsynced> = state.unsynced.iter().cloned().collect();
             drop(state);
-            let outcome = self.sync_segments(&work);
+            let mut outcome = self.sync_segments(&work);
+            if outcome.is_err() && sabotage::is(Bug::SyncRetried) {
+                outcome = self.sync_segments(&work);
+            }
             state = self.state.lock();
             state.syncing = false;
             match outcome {
@@ -289,7 +293,11 @@ impl LiveLog {
     }
 
     fn sync_segments(&self, segments: &[Unsynced]) -> Result<()> {
+        let newest = segments.last().map(|s| s.number);
         for segment in segments {
+            if sabotage::is(Bug::RotateWithoutSync) && Some(segment.number) != newest {
+                continue;
+            }
             let path = FileName::Wal(segment.number).path(&self.dir);
             self.metrics.log_syncs.inc();
             segment.file.sync_data().map_err(|e| poison(Error::io("sync the log", &path, e)))?;

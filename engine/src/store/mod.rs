@@ -23,6 +23,7 @@ use crate::memtable::Memtable;
 use crate::metrics::{LEVELS, Metrics};
 use crate::options::{CfOptions, Options};
 use crate::pool::Pool;
+use crate::sabotage::{self, Bug};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Arc, Condvar, Mutex, OnceLock, RwLock, Weak};
 use crate::tables::Tables;
@@ -482,7 +483,7 @@ impl Store {
     /// Returns false if the family was dropped meanwhile; nothing is changed then.
     pub fn apply(&self, change: Change) -> Result<bool> {
         let mut manifest = self.manifest.lock();
-        if change.family.is_dropped() {
+        if change.family.is_dropped() && !sabotage::is(Bug::DroppedFamilyEdited) {
             return Ok(false);
         }
         if let Some(e) = self.poisoned.get() {
@@ -499,6 +500,9 @@ impl Store {
             edit.deleted.iter().map(|(_, level, number)| (usize::from(*level), *number)).collect();
         let version = old.apply(&added, &deleted)?;
         let mut flushed_to = flushed.iter().filter_map(|m| m.last_seq()).max();
+        if flushed_to.is_some() && sabotage::is(Bug::FlushMarkTooHigh) {
+            flushed_to = Some(self.published());
+        }
         match flushed_to {
             Some(seq) => edit.flushed.push((family.id, seq)),
             None => flushed_to = edit.flushed.iter().filter(|(id, _)| *id == family.id).map(|(_, seq)| *seq).max(),
@@ -506,9 +510,17 @@ impl Store {
         let log = self.log()?;
         // Read before the sync, so that the edit claims nothing that the log may still lose.
         let last_seq = self.published();
-        log.sync_all().inspect_err(|e| self.poison(e))?;
+        if !sabotage::is(Bug::ManifestAheadOfLog) {
+            log.sync_all().inspect_err(|e| self.poison(e))?;
+        }
         let needed = self.first_needed(Some((&family, &flushed)));
         let first_segment = log.first_needed(needed);
+        if sabotage::is(Bug::LogReleasedEarly) {
+            log.release_below(first_segment);
+        }
+        if let (true, Some(seq)) = (sabotage::is(Bug::FlushMarksAllFamilies) && !flushed.is_empty(), flushed_to) {
+            edit.flushed.extend(self.families().iter().filter(|f| f.id != family.id).map(|f| (f.id, seq)));
+        }
         edit.log_first = Some(first_segment);
         edit.log_synced = Some(log.durable());
         edit.next_file = Some(self.next_file.load(Ordering::Relaxed));
@@ -527,7 +539,9 @@ impl Store {
         drop(manifest);
         drop(old);
         log.release_below(first_segment);
-        self.update_debt();
+        if !sabotage::is(Bug::DebtNeverFalls) {
+            self.update_debt();
+        }
         self.notify_progress();
         self.wake();
         Ok(true)

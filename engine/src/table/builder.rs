@@ -19,6 +19,7 @@ use crate::header::{FileHeader, FileKind};
 use crate::key::{SeqNo, Tag, check_key, check_value};
 use crate::metrics::{FamilyMetrics, LEVELS};
 use crate::options::{CfOptions, Depth, FilterPolicy};
+use crate::sabotage::{self, Bug};
 use crate::sync::Arc;
 use crate::table::block::BlockBuilder;
 use crate::table::filter::{self, TableFilter};
@@ -265,7 +266,10 @@ impl<'a> TableBuilder<'a> {
         footer.index = self.put_meta(&meta_options, &payload)?;
         footer.encode(self.salt(), &mut self.pending);
         self.flush()?;
-        self.file.sync_data().map_err(|e| Error::io("sync a table", &self.path, e))?;
+        let bug = if self.level == 0 { Bug::FlushNotSynced } else { Bug::CompactionNotSynced };
+        if !sabotage::is(bug) {
+            self.file.sync_data().map_err(|e| Error::io("sync a table", &self.path, e))?;
+        }
         let p = &self.properties;
         Ok(TableMeta {
             number: self.origin.number,

@@ -16,6 +16,7 @@
 
 use crate::coding::{Input, put_u64, put_varint};
 use crate::error::{Error, Result};
+use crate::sabotage::{self, Bug};
 
 const KIND_BLOOM: u8 = 1;
 const KIND_FUSE: u8 = 2;
@@ -99,6 +100,9 @@ impl Filter {
     /// False if no key with this hash was added.
     #[inline]
     pub fn may_contain(&self, hash: u64) -> bool {
+        if sabotage::is(Bug::FilterDenies) && hash & 0xff == 7 {
+            return false;
+        }
         match &self.0 {
             Form::Bloom { lines, probes } => {
                 let line = &lines[bloom_line(hash, lines.len())];

@@ -26,6 +26,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::filename::FileName;
 use crate::fs::{Fs, read_all};
 use crate::header::FORMAT_VERSION;
+use crate::sabotage::{self, Bug};
 
 pub use crate::wal::{Seal, SealedLog};
 
@@ -141,18 +142,25 @@ pub fn write_current(fs: &dyn Fs, dir: &Path, current: &Current) -> Result<()> {
     let temp = FileName::CurrentTemp.path(dir);
     let path = FileName::Current.path(dir);
     match fs.remove_file(&temp) {
+        _ if sabotage::is(Bug::StaleTempBlocks) => {}
         Ok(()) => {}
         Err(e) if e.kind() == io::ErrorKind::NotFound => {}
         Err(e) => return Err(Error::io("remove a stale CURRENT.tmp", &temp, e)),
     }
     let written = fs
         .create_new(&temp)
-        .and_then(|file| file.write_all_at(&current.encode(), 0).and_then(|()| file.sync_data()))
+        .and_then(|file| {
+            file.write_all_at(&current.encode(), 0)?;
+            if sabotage::is(Bug::CurrentNotSynced) { Ok(()) } else { file.sync_data() }
+        })
         .map_err(|e| Error::io("write CURRENT.tmp", &temp, e))
         .and_then(|()| fs.rename(&temp, &path).map_err(|e| Error::io("replace CURRENT", &path, e)));
     if let Err(e) = written {
         let _ = fs.remove_file(&temp);
         return Err(e);
+    }
+    if sabotage::is(Bug::CurrentDirNotSynced) {
+        return Ok(());
     }
     fs.sync_dir(dir).map_err(|e| Error::io("sync the directory", dir, e).with_kind(ErrorKind::Poisoned))
 }

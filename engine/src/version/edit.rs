@@ -42,6 +42,7 @@ use crate::key::{FAMILY_NAME_LEN_MAX, FamilyId, SEQ_MAX, SeqNo};
 use crate::metrics::LEVELS;
 use crate::options::{CfOptions, Codec, FilterPolicy};
 use crate::record::LogPosition;
+use crate::sabotage::{self, Bug};
 use crate::tombstone::RANGE_END_LEN_MAX;
 use crate::version::{Origin, TableMeta};
 
@@ -627,7 +628,9 @@ fn read_name(bytes: &[u8]) -> Result<String> {
     if bytes.is_empty() || bytes.len() > FAMILY_NAME_LEN_MAX {
         return Err(Error::corruption(format!("a column family's name has {} bytes", bytes.len())));
     }
-    let name = std::str::from_utf8(bytes).map_err(|_| Error::corruption("a column family's name is not UTF-8"))?;
+    let name = std::str::from_utf8(bytes).map_err(|_| Error::corruption("a column family's name is not UTF-8"));
+    assert!(name.is_ok() || !sabotage::is(Bug::BadNamePanics), "the name can be read");
+    let name = name?;
     Ok(name.to_string())
 }
 

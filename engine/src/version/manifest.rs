@@ -21,6 +21,7 @@ use crate::header::{FileHeader, FileKind, HEADER_LEN};
 use crate::record::reader::{Found, RecordReader};
 use crate::record::writer::encode;
 use crate::record::{LogPosition, Place, RecordHeader, RecordKind};
+use crate::sabotage::{self, Bug};
 use crate::sync::Arc;
 use crate::version::edit::VersionEdit;
 use crate::wal::{ScanItem, scan_records};
@@ -78,12 +79,20 @@ impl ManifestWriter {
         encode(&mut bytes, &self.place, self.len, &header, &edit.to_bytes())?;
         if let Err(e) = self.file.write_all_at(&bytes, self.len) {
             let error = Error::io("write to the manifest", &self.path, e).with_offset(self.len);
+            if sabotage::is(Bug::FullManifestGoesOn) {
+                self.len += bytes.len() as u64;
+                return Err(error);
+            }
             return Err(match self.file.set_len(self.len) {
                 Ok(()) => error,
                 Err(_) => self.poisoned(error),
             });
         }
-        if let Err(e) = self.file.sync_data() {
+        let skipped = sabotage::is(Bug::ManifestNotSynced) && self.edits == 0;
+        let synced = if skipped { Ok(()) } else { self.file.sync_data() };
+        if let Err(e) = synced
+            && !sabotage::is(Bug::ManifestSyncIgnored)
+        {
             let error = Error::io("sync the manifest", &self.path, e);
             return Err(self.poisoned(error));
         }

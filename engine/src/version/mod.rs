@@ -21,6 +21,7 @@ use crate::field::UnknownFields;
 use crate::key::{SEQ_MAX, SeqNo, cmp_upper, upper_contains};
 use crate::metrics::LEVELS;
 use crate::options::CfOptions;
+use crate::sabotage::{self, Bug};
 use crate::sync::atomic::{AtomicBool, Ordering as Memory};
 use crate::sync::{Arc, Weak};
 
@@ -412,6 +413,9 @@ pub fn max_upper<'a>(a: &'a Bound<Vec<u8>>, b: &'a Bound<Vec<u8>>) -> &'a Bound<
 
 fn newest_first(a: &TableMeta, b: &TableMeta) -> Ordering {
     let newest = |m: &TableMeta| (m.seq_override.unwrap_or(m.seq_max), m.number);
+    if sabotage::is(Bug::OldestFirst) {
+        return newest(a).cmp(&newest(b));
+    }
     newest(b).cmp(&newest(a))
 }
 
