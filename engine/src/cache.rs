@@ -9,7 +9,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{OptionsBuilder, Weighter};
 
-use crate::sync::Mutex;
+use crate::sync::{Mutex, foreign};
 
 /// What is cached: block `block` of file `file`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -25,6 +25,8 @@ pub struct BlockCache<V> {
     cache: Cache<CacheKey, Weighed<V>, Weight, BuildHasherDefault<KeyHasher>, DefaultLifecycle<CacheKey, Weighed<V>>>,
     capacity: u64,
     charged: Mutex<u64>,
+    #[cfg(feature = "sim")]
+    loading: Loading,
 }
 
 impl<V: Clone + Send + Sync> BlockCache<V> {
@@ -45,42 +47,52 @@ impl<V: Clone + Send + Sync> BlockCache<V> {
             .build()
             .expect("all that is required was given");
         let cache = Cache::with_options(options, Weight, BuildHasherDefault::default(), DefaultLifecycle::default());
-        BlockCache { cache, capacity, charged: Mutex::new(0) }
+        BlockCache {
+            cache,
+            capacity,
+            charged: Mutex::new(0),
+            #[cfg(feature = "sim")]
+            loading: Loading::default(),
+        }
     }
 
     /// The value of a key, if it is there.
     #[inline]
     pub fn get(&self, key: &CacheKey) -> Option<V> {
-        self.cache.get(key).map(|w| w.value)
+        foreign(|| self.cache.get(key)).map(|w| w.value)
     }
 
     /// Keeps a value that takes `weight` bytes.
     pub fn insert(&self, key: CacheKey, value: V, weight: u64) {
-        self.cache.insert(key, Weighed { value, weight });
+        foreign(|| self.cache.insert(key, Weighed { value, weight }));
     }
 
     /// The value of a key; loaded, with its weight, by one of the threads that ask for it.
     #[inline]
     pub fn get_or_insert_with<E>(&self, key: &CacheKey, load: impl FnOnce() -> Result<(V, u64), E>) -> Result<V, E> {
+        #[cfg(feature = "sim")]
+        if crate::sync::is_simulated() {
+            return self.load_in_turn(key, load);
+        }
         let loaded = self.cache.get_or_insert_with(key, || load().map(|(value, weight)| Weighed { value, weight }));
         loaded.map(|w| w.value)
     }
 
     /// Forgets a key.
     pub fn remove(&self, key: &CacheKey) {
-        self.cache.remove(key);
+        foreign(|| self.cache.remove(key));
     }
 
     /// Forgets blocks `0..blocks` of a file.
     pub fn remove_file(&self, file: u64, blocks: u32) {
         for block in 0..blocks {
-            self.cache.remove(&CacheKey { file, block });
+            foreign(|| self.cache.remove(&CacheKey { file, block }));
         }
     }
 
     /// Forgets everything.
     pub fn clear(&self) {
-        self.cache.clear();
+        foreign(|| self.cache.clear());
     }
 
     /// Bytes of values.
@@ -121,7 +133,45 @@ impl<V: Clone + Send + Sync> BlockCache<V> {
     fn lend(&self, change: impl FnOnce(u64) -> u64) {
         let mut charged = self.charged.lock();
         *charged = change(*charged);
-        self.cache.set_capacity(self.capacity.saturating_sub(*charged).max(self.capacity / 16));
+        let capacity = self.capacity.saturating_sub(*charged).max(self.capacity / 16);
+        foreign(|| self.cache.set_capacity(capacity));
+    }
+}
+
+/// The keys that simulated threads load now: the twin of `quick_cache`'s placeholders, whose waits no
+/// scheduler of ours sees.
+#[cfg(feature = "sim")]
+#[derive(Default)]
+struct Loading {
+    keys: Mutex<std::collections::BTreeSet<(u64, u32)>>,
+    ended: crate::sync::Condvar,
+}
+
+#[cfg(feature = "sim")]
+impl<V: Clone + Send + Sync> BlockCache<V> {
+    fn load_in_turn<E>(&self, key: &CacheKey, load: impl FnOnce() -> Result<(V, u64), E>) -> Result<V, E> {
+        let place = (key.file, key.block);
+        let mut keys = self.loading.keys.lock();
+        loop {
+            if let Some(found) = foreign(|| self.cache.get(key)) {
+                return Ok(found.value);
+            }
+            if keys.insert(place) {
+                break;
+            }
+            keys = self.loading.ended.wait(keys);
+        }
+        drop(keys);
+        let loaded = std::panic::catch_unwind(std::panic::AssertUnwindSafe(load));
+        if let Ok(Ok((value, weight))) = &loaded {
+            self.insert(*key, value.clone(), *weight);
+        }
+        self.loading.keys.lock().remove(&place);
+        self.loading.ended.notify_all();
+        match loaded {
+            Ok(outcome) => outcome.map(|(value, _)| value),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
     }
 }
 

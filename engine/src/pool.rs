@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use crate::sync::{Arc, Condvar, JoinHandle, Mutex, OnceLock, locks_held, spawn};
+use crate::sync::{Arc, Condvar, JoinHandle, Mutex, is_simulated, locks_held, spawn, still};
 
 /// A piece of work.
 pub type Job = Box<dyn FnOnce() + Send>;
@@ -56,9 +56,13 @@ impl Pool {
         Arc::new(Pool { shared, threads: handles.len(), handles })
     }
 
-    /// The pool of the process. The first caller decides how many threads it has.
+    /// The pool of the process. The first caller decides how many threads it has. A simulation, which
+    /// starts and ends with its threads, gets a pool of its own each time.
     pub fn shared(threads: usize) -> Arc<Pool> {
-        static SHARED: OnceLock<Arc<Pool>> = OnceLock::new();
+        static SHARED: still::OnceLock<Arc<Pool>> = still::OnceLock::new();
+        if is_simulated() {
+            return Pool::new(threads);
+        }
         SHARED.get_or_init(|| Pool::new(threads)).clone()
     }
 

@@ -10,7 +10,7 @@
 //! overlapping ranges of one level. A job that fails leaves its inputs as they were and is tried
 //! again after a pause; a table whose bytes are damaged is left out of compactions from then on.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -24,7 +24,7 @@ use crate::key::{FamilyId, KeyRange, SeqNo};
 use crate::metrics::LEVELS;
 use crate::sabotage::{self, Bug};
 use crate::store::{Change, Family, Store, WeakStore};
-use crate::sync::{self, Arc, Condvar, JoinHandle, Mutex};
+use crate::sync::{self, Arc, Condvar, JoinHandle, Mutex, Weak};
 use crate::version::Version;
 use crate::version::edit::VersionEdit;
 
@@ -53,16 +53,16 @@ struct State {
     running: usize,
     compactions: usize,
     threads: usize,
-    flushing: HashSet<FamilyId>,
-    busy: HashSet<u64>,
+    flushing: BTreeSet<FamilyId>,
+    busy: BTreeSet<u64>,
     ranges: Vec<(FamilyId, RunningRange)>,
     /// Tables with damaged bytes: inputs of no compaction.
-    excluded: HashSet<u64>,
+    excluded: BTreeSet<u64>,
     /// Where the last compaction of a level ended, so that the next goes on from there.
-    cursors: HashMap<FamilyId, [Vec<u8>; LEVELS]>,
-    retry: HashMap<FamilyId, Retry>,
+    cursors: BTreeMap<FamilyId, [Vec<u8>; LEVELS]>,
+    retry: BTreeMap<FamilyId, Retry>,
     /// Tables wholly under a range tombstone, by family, with the version they were found in.
-    covered: HashMap<FamilyId, (usize, SeqNo, HashSet<u64>)>,
+    covered: BTreeMap<FamilyId, (Weak<Version>, SeqNo, BTreeSet<u64>)>,
 }
 
 #[derive(Clone, Copy)]
@@ -221,7 +221,7 @@ impl Worker {
     }
 
     /// Numbers of tables that are the input of a running job.
-    pub fn busy_tables(&self) -> HashSet<u64> {
+    pub fn busy_tables(&self) -> BTreeSet<u64> {
         self.shared.state.lock().busy.clone()
     }
 
@@ -356,8 +356,8 @@ fn choose(store: &Arc<Store>, state: &State) -> Option<Job> {
     if state.threads > 1 && state.compactions + 1 >= state.threads.max(2) {
         return None;
     }
-    let busy: HashSet<u64> = state.busy.union(&state.excluded).copied().collect();
-    let none = HashSet::new();
+    let busy: BTreeSet<u64> = state.busy.union(&state.excluded).copied().collect();
+    let none = BTreeSet::new();
     let oldest_snapshot = store.snapshots.summary().1.unwrap_or_else(|| store.published());
     let mut best: Option<(f64, Arc<Family>, Plan)> = None;
     for family in families {
@@ -581,7 +581,7 @@ fn run_compaction(store: &Arc<Store>, shared: &Shared, family: &Arc<Family>, pla
         deleted: outcome.deleted.iter().map(|(level, number)| (family.id, *level as u8, *number)).collect(),
         ..VersionEdit::default()
     };
-    let old: HashSet<u64> = outcome.deleted.iter().map(|(_, n)| *n).collect();
+    let old: BTreeSet<u64> = outcome.deleted.iter().map(|(_, n)| *n).collect();
     let applied = store.apply(Change { family: family.clone(), edit, flushed: Vec::new() }).map_err(named)?;
     let took = store.context.clock.now().saturating_sub(begun);
     if !applied {
@@ -628,8 +628,10 @@ fn refresh_covered(store: &Arc<Store>, shared: &Shared) {
         if !view.version.tables().any(|(_, t)| t.meta.range_deletes > 0) {
             continue;
         }
-        let identity = Arc::as_ptr(&view.version) as usize;
-        let known = shared.state.lock().covered.get(&family.id).is_some_and(|(v, s, _)| *v == identity && *s == oldest);
+        // Held weakly, so that no other version can come to lie where it lay.
+        let identity = Arc::downgrade(&view.version);
+        let is_same = |(version, seq, _): &(Weak<Version>, SeqNo, _)| version.ptr_eq(&identity) && *seq == oldest;
+        let known = shared.state.lock().covered.get(&family.id).is_some_and(is_same);
         if known {
             continue;
         }
@@ -638,8 +640,8 @@ fn refresh_covered(store: &Arc<Store>, shared: &Shared) {
     }
 }
 
-fn covered_tables(store: &Store, family: &Family, version: &Version, visible: SeqNo) -> HashSet<u64> {
-    let mut covered = HashSet::new();
+fn covered_tables(store: &Store, family: &Family, version: &Version, visible: SeqNo) -> BTreeSet<u64> {
+    let mut covered = BTreeSet::new();
     let with_tombstones = version.tables().filter(|(_, t)| t.meta.range_deletes > 0);
     for (upper_level, upper) in with_tombstones {
         // A table that cannot be opened covers nothing; whoever needs it will report it.

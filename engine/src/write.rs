@@ -20,7 +20,7 @@ use crate::options::Durability;
 use crate::record::{LogPosition, RecordHeader, RecordKind};
 use crate::sabotage::{self, Bug};
 use crate::store::{Family, Store, pressure};
-use crate::sync::{Arc, Condvar, Mutex, sleep};
+use crate::sync::{self, Arc, Condvar, Mutex, sleep};
 
 /// Batches in one group, at most.
 const GROUP_BATCHES_MAX: usize = 256;
@@ -103,6 +103,7 @@ impl Writer {
         } else {
             self.enter(Some(Request { payload: Arc::from(batch.into_bytes()), count }))?
         };
+        sync::note(committed.seq);
         if durability == Durability::Sync && !sabotage::is(Bug::AckBeforeSync) {
             self.store.context.metrics.sync_commits.inc();
             self.wait_durable(committed.position)?;
@@ -474,6 +475,7 @@ impl Exclusive<'_> {
         let seq = self.leader.last_seq + 1;
         store.log()?.append_edit(kind, seq, payload).inspect_err(|e| self.writer.after_failed_append(e))?;
         self.leader.last_seq = seq;
+        sync::note(seq);
         Ok(seq)
     }
 

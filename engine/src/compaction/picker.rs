@@ -15,7 +15,7 @@
 //! outputs of each fit wherever the other has got to, and what lies below a plan's range when it is
 //! made lies there when it ends.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::ops::Bound;
 
 use crate::compaction::{Plan, Reason, RunningRange};
@@ -36,11 +36,11 @@ const INPUT_SIZES_MAX: u64 = 8;
 #[derive(Clone, Copy, Debug)]
 pub struct PickerState<'a> {
     /// Numbers of tables that are inputs of running jobs, or must be left alone.
-    pub busy: &'a HashSet<u64>,
+    pub busy: &'a BTreeSet<u64>,
     /// Ranges of running jobs.
     pub running: &'a [RunningRange],
     /// Numbers of tables that lie wholly under a range tombstone that no snapshot is older than.
-    pub covered: &'a HashSet<u64>,
+    pub covered: &'a BTreeSet<u64>,
     /// Where the last compaction of each level ended.
     pub cursors: &'a [Vec<u8>; LEVELS],
     /// The oldest snapshot, or the published number if there is none.
@@ -145,7 +145,7 @@ pub fn pick(version: &Version, options: &CfOptions, state: &PickerState<'_>) -> 
 pub fn plan_range(
     version: &Version,
     options: &CfOptions,
-    busy: &HashSet<u64>,
+    busy: &BTreeSet<u64>,
     range: &KeyRange,
     level: usize,
     older_than: u64,
@@ -153,7 +153,7 @@ pub fn plan_range(
     if level >= LEVELS || range.is_empty() {
         return None;
     }
-    let none = HashSet::new();
+    let none = BTreeSet::new();
     let cursors: [Vec<u8>; LEVELS] = Default::default();
     let state = PickerState { busy, running: &[], covered: &none, cursors: &cursors, oldest_snapshot: 0 };
     let picker = Picker { version, options, state: &state, shape: shape(version, options) };
@@ -442,9 +442,9 @@ mod tests {
         options: CfOptions,
         level: usize,
         tables: Vec<(usize, Arc<TableFile>)>,
-        busy: HashSet<u64>,
+        busy: BTreeSet<u64>,
         running: Vec<RunningRange>,
-        covered: HashSet<u64>,
+        covered: BTreeSet<u64>,
         snapshot: SeqNo,
         cursors: [Vec<u8>; LEVELS],
     }
@@ -510,7 +510,7 @@ mod tests {
         }
     }
 
-    fn numbers(words: &[&str]) -> HashSet<u64> {
+    fn numbers(words: &[&str]) -> BTreeSet<u64> {
         words.iter().map(|word| word.parse().unwrap()).collect()
     }
 

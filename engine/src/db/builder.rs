@@ -16,8 +16,8 @@ use crate::options::{CfOptions, Options};
 use crate::pool::Pool;
 use crate::recovery::{self, RecoveryStats};
 use crate::store::{Context, Parts, Store};
-use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::sync::{self, Arc, Mutex};
+use crate::sync::atomic::Ordering;
+use crate::sync::{self, Arc, Mutex, still};
 use crate::tables::Tables;
 use crate::worker::Worker;
 use crate::write::Writer;
@@ -109,7 +109,7 @@ impl Builder {
     /// Opens a new database in a directory of its own under the system's temporary one; it is
     /// removed with the last handle.
     pub fn temporary(self) -> Result<Db> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
+        static COUNT: still::AtomicU64 = still::AtomicU64::new(0);
         let unique = (random_seed() << 16) ^ COUNT.fetch_add(1, Ordering::Relaxed);
         #[allow(clippy::disallowed_methods, reason = "a temporary database lies where the system says")]
         let dir = std::env::temp_dir().join(format!("lignite-{}-{unique:016x}", std::process::id()));

@@ -16,7 +16,8 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use crate::fs::{File, FileLock, Fs, LockedBy, Metadata};
-use crate::sync::{Arc, Mutex};
+use crate::sync::Arc;
+use crate::sync::still::Mutex;
 
 /// The file system of the operating system.
 #[derive(Clone, Copy, Debug, Default)]

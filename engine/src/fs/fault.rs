@@ -12,7 +12,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::fs::{File, FileLock, Fs, LockedBy, Metadata};
-use crate::sync::{Arc, Mutex, locks_held};
+use crate::sync::still::Mutex;
+use crate::sync::{Arc, locks_held};
 
 /// What was called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -376,6 +377,8 @@ impl FaultControl {
 
     /// Counts a call and decides whether it goes through (none), or how it fails.
     fn arrive(&self, kind: CallKind, name: &str, offset: u64, len: u64) -> io::Result<Option<Fault>> {
+        #[cfg(feature = "sim")]
+        crate::sync::sim::call(kind as u64, name, offset, len);
         let held = locks_held();
         let mut control = self.0.lock();
         let verdict = control.decide(kind, name, len, held);

@@ -15,7 +15,8 @@ use std::io::{self, ErrorKind};
 use std::path::{Component, Path};
 
 use crate::fs::{File, FileLock, Fs, LockedBy, Metadata};
-use crate::sync::{Arc, Mutex};
+use crate::sync::Arc;
+use crate::sync::still::Mutex;
 
 /// The unit in which a device writes: kept writes are torn at these borders.
 pub const SECTOR: u64 = 512;

@@ -25,7 +25,7 @@ use crate::options::{CfOptions, Options};
 use crate::pool::Pool;
 use crate::sabotage::{self, Bug};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::sync::{Arc, Condvar, Mutex, OnceLock, RwLock, Weak};
+use crate::sync::{self, Arc, Condvar, Mutex, OnceLock, RwLock, Weak, still};
 use crate::tables::Tables;
 use crate::version::current::{self, Current, Seal, SealedLog};
 use crate::version::edit::{FamilyRecord, VersionEdit};
@@ -175,7 +175,7 @@ struct Rates {
 impl Store {
     /// A store over what recovery found.
     pub fn new(parts: Parts) -> Arc<Store> {
-        static INSTANCES: AtomicU64 = AtomicU64::new(0);
+        static INSTANCES: still::AtomicU64 = still::AtomicU64::new(0);
         let store = Store {
             context: parts.context,
             db_id: parts.db_id,
@@ -238,12 +238,15 @@ impl Store {
     /// The last sequence number that readers may see.
     #[inline]
     pub fn published(&self) -> SeqNo {
+        sync::point();
         self.published.load(Ordering::Acquire)
     }
 
     /// Lets readers see everything up to `seq`. Only the commit leader calls this.
     pub fn publish(&self, seq: SeqNo) {
+        sync::point();
         self.published.store(seq, Ordering::Release);
+        sync::point();
     }
 
     /// The published number, registered as a snapshot.

@@ -1,0 +1,116 @@
+//! The door to locks and threads.
+//!
+//! Thin wrappers over `std` that differ in two ways. A panic never leaves a lock poisoned behind a
+//! caller's back: the next holder goes on, and the engine's own poison flag says what happened.
+//! And every thread counts the locks it holds ([`locks_held`]), so that a test file system can fail
+//! a read-path call that arrives with one.
+//!
+//! Behind the same names stand three back ends. `std` is what ships, and costs what `std` costs. With
+//! the feature `sim` (the workspace's tests) a thread that takes part in a simulation passes the baton
+//! of [`sim`] at every lock, wait, notification, spawn, join and sleep, so that a whole database is a
+//! function of a seed; any other thread behaves as without it. Under `cfg(loom)` the same names mean
+//! the types of the model checker, for the models that lie beside the lock-free parts.
+//!
+//! Builds with debug assertions, and simulations, also watch the order in which locks are taken
+//! ([`order`]): two orders that contradict each other are a panic, whether or not they ever met.
+
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "this is the door")]
+
+#[cfg(not(loom))]
+mod lock;
+#[cfg(loom)]
+mod model;
+pub mod order;
+#[cfg(feature = "sim")]
+pub mod sim;
+pub mod still;
+#[cfg(not(loom))]
+mod thread;
+
+#[cfg(not(loom))]
+pub use lock::{Condvar, Mutex, MutexGuard, ReadGuard, RwLock, WriteGuard};
+#[cfg(loom)]
+pub use model::{
+    Condvar, JoinHandle, Mutex, MutexGuard, OnceLock, ReadGuard, RwLock, WriteGuard, atomic, available_parallelism,
+    sleep, spawn,
+};
+pub use order::locks_held;
+pub use std::sync::{Arc, Weak};
+#[cfg(not(loom))]
+pub use std::sync::{OnceLock, atomic};
+#[cfg(not(loom))]
+pub use thread::{JoinHandle, available_parallelism, sleep, spawn};
+
+/// A moment between two loads or stores of shared memory that are no locks: in a simulation somebody
+/// else may go on here. Elsewhere nothing.
+#[inline]
+pub fn point() {
+    #[cfg(feature = "sim")]
+    sim::point();
+}
+
+/// Tells a simulation something that only the inside knows, such as the sequence number that the
+/// calling thread's write got before it failed. Elsewhere nothing.
+#[inline]
+pub fn note(number: u64) {
+    #[cfg(feature = "sim")]
+    sim::note(number);
+    #[cfg(not(feature = "sim"))]
+    let _ = number;
+}
+
+/// Runs `body`, which may hold a lock of somebody else's making: a simulation does not pass the baton
+/// meanwhile, since whoever gets it could not wait for that lock. Elsewhere just runs it.
+#[inline]
+pub fn foreign<R>(body: impl FnOnce() -> R) -> R {
+    #[cfg(feature = "sim")]
+    let _quiet = sim::quiet();
+    body()
+}
+
+/// True on a thread of a simulation.
+#[inline]
+pub fn is_simulated() -> bool {
+    #[cfg(feature = "sim")]
+    return sim::is_simulated();
+    #[cfg(not(feature = "sim"))]
+    false
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn locks_are_counted_per_thread() {
+        let a = Mutex::new(1);
+        let b = RwLock::new(2);
+        assert_eq!(locks_held(), 0);
+        let ga = a.lock();
+        let gb = b.read();
+        assert_eq!(locks_held(), 2);
+        drop(ga);
+        drop(gb);
+        assert_eq!(locks_held(), 0);
+        let (guard, timed_out) = Condvar::new().wait_timeout(a.lock(), Duration::from_millis(1));
+        assert!(timed_out);
+        assert_eq!(locks_held(), 1);
+        drop(guard);
+        assert_eq!(locks_held(), 0);
+    }
+
+    #[test]
+    fn a_panic_leaves_no_lock_poisoned() {
+        let m = Arc::new(Mutex::new(5));
+        let m2 = m.clone();
+        let handle = spawn("panics", move || {
+            let _guard = m2.lock();
+            panic!("on purpose");
+        })
+        .unwrap();
+        assert!(!handle.join());
+        assert_eq!(*m.lock(), 5);
+    }
+}
