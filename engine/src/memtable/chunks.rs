@@ -22,7 +22,7 @@ pub struct Chunks<T> {
 impl<T: Default> Chunks<T> {
     /// An empty array.
     pub fn new() -> Chunks<T> {
-        Chunks { parts: [const { OnceLock::new() }; PARTS] }
+        Chunks { parts: std::array::from_fn(|_| OnceLock::new()) }
     }
 
     /// The element at `index`, which must have been made with [`Chunks::reserve`].

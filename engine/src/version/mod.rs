@@ -225,7 +225,7 @@ impl fmt::Debug for Life {
 
 impl Drop for Life {
     fn drop(&mut self) {
-        if !*self.obsolete.get_mut() {
+        if !self.obsolete.load(Memory::Acquire) {
             return;
         }
         if let Some(reaper) = self.reaper.as_ref().and_then(Weak::upgrade) {
