@@ -113,4 +113,21 @@ mod tests {
         assert!(!handle.join());
         assert_eq!(*m.lock(), 5);
     }
+
+    #[test]
+    fn two_orders_are_a_panic_even_if_they_never_meet() {
+        let a = Arc::new(Mutex::new(()));
+        let b = Arc::new(RwLock::new(()));
+        let c = Arc::new(Mutex::new(()));
+        let run = |body: Box<dyn FnOnce() + Send>| spawn("orders", body).unwrap().join();
+        let (a1, b1) = (a.clone(), b.clone());
+        assert!(run(Box::new(move || drop((a1.lock(), b1.read())))));
+        let (b2, c2) = (b.clone(), c.clone());
+        assert!(run(Box::new(move || drop((b2.write(), c2.lock())))));
+        let (a3, c3) = (a.clone(), c.clone());
+        assert!(run(Box::new(move || drop((c3.lock(), a3.try_lock())))), "who does not wait breaks no order");
+        let (a4, c4) = (a.clone(), c.clone());
+        let contradicts = !run(Box::new(move || drop((c4.lock(), a4.lock()))));
+        assert_eq!(contradicts, cfg!(any(debug_assertions, feature = "sim")));
+    }
 }

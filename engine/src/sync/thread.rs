@@ -58,7 +58,8 @@ pub fn sleep(time: Duration) {
 /// How many threads the machine runs at once.
 pub fn available_parallelism() -> usize {
     // A simulated machine is the same on every machine.
-    if super::is_simulated() {
+    #[cfg(feature = "sim")]
+    if sim::is_simulated() {
         return 4;
     }
     std::thread::available_parallelism().map_or(1, usize::from)
