@@ -341,23 +341,20 @@ impl Running {
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::STOP);
     }
 
-    /// Waits until it has said that the database is open, but not longer than it lives.
-    pub fn wait_open(&self, limit: Duration) -> bool {
-        let begun = Instant::now();
-        while begun.elapsed() < limit {
-            if self.heard.lock().unwrap().opened {
-                return true;
-            }
-            std::thread::sleep(Duration::from_micros(200));
-        }
-        false
-    }
-
     /// Ends it with SIGKILL (which does nothing if it has ended already), and says all that it said
     /// and what was wrong with it.
     pub fn kill(mut self) -> Result<Heard, String> {
         let _ = self.child.kill();
         self.end()
+    }
+
+    /// Ends it like [`kill`](Running::kill), whatever was wrong with it: for one whose file system was
+    /// taken away.
+    pub fn kill_anyhow(mut self) -> Heard {
+        let _ = self.child.kill();
+        let heard = self.heard.clone();
+        let _ = self.end();
+        heard.lock().unwrap().clone()
     }
 
     /// Waits for it to end.

@@ -330,16 +330,13 @@ impl Judge {
         Judge { plan, base: normal(base.clone()), steps: steps.collect() }
     }
 
-    /// Steps that must have survived the loss of power: by thread, up to the last that waited for
-    /// the device, or for which another one did.
-    pub fn durable(&self) -> Vec<usize> {
-        self.steps
-            .iter()
-            .map(|steps| {
-                let acked = &steps[..steps.len() - 1];
-                acked.iter().rposition(|(step, _)| step.is_durable()).map_or(0, |last| last + 1)
-            })
-            .collect()
+    /// Steps that must survive the loss of power, of so many that were acknowledged: by thread, up to
+    /// the last that waited for the device.
+    pub fn durable(&self, acked: &[usize]) -> Vec<usize> {
+        let durable =
+            |steps: &[(Step, u64)]| steps.iter().rposition(|(step, _)| step.is_durable()).map_or(0, |n| n + 1);
+        let acked = |thread: usize| acked.get(thread).copied().unwrap_or(0);
+        self.steps.iter().enumerate().map(|(thread, steps)| durable(&steps[..acked(thread)])).collect()
     }
 
     /// Finds the state that `found` equals, if it is allowed: with at least `must` steps of each

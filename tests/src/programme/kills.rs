@@ -139,7 +139,7 @@ fn one_round(dir: &Path, plan: Plan, base: &Content, rng: &mut Rng, tally: &mut 
     Ok(found)
 }
 
-fn read(db: &Db) -> Result<Content, String> {
+pub(super) fn read(db: &Db) -> Result<Content, String> {
     guard("scan", || content(db)).map_err(|e| format!("a scan failed: {e:?}"))
 }
 
