@@ -126,9 +126,14 @@ impl<C: Cursor> Merge<C> {
     }
 
     /// Turns round: the current source stays, the others step over to its other side.
+    ///
+    /// A source may have grown since it took its place, and then a step, or its own end, may still
+    /// lie on the side that it should leave: it is placed by the current entry instead.
     fn turn(&mut self, current: u32) -> Result<()> {
         let to_backward = !self.backward;
         self.current = None;
+        let stays = &self.sources[current as usize];
+        let (key, tag) = (stays.key_slice(), stays.tag());
         for (i, source) in self.sources.iter_mut().enumerate() {
             if i == current as usize {
                 continue;
@@ -136,9 +141,17 @@ impl<C: Cursor> Merge<C> {
             match (source.valid(), to_backward) {
                 (true, true) => source.prev()?,
                 (true, false) => source.next()?,
-                // It had run out, so all it has lies on the other side.
+                // It had run out, so all it had then lies on the other side.
                 (false, true) => source.seek_to_last()?,
                 (false, false) => source.seek_to_first()?,
+            }
+            if !source.valid() {
+                continue;
+            }
+            match (cmp_internal(source.key(), source.tag(), &key, tag), to_backward) {
+                (Ordering::Greater, true) => source.seek_for_prev(&key, tag)?,
+                (Ordering::Less, false) => source.seek(&key, tag)?,
+                _ => {}
             }
         }
         self.backward = to_backward;
@@ -332,5 +345,104 @@ mod tests {
             if step > 0 { merge.next().unwrap() } else { merge.prev().unwrap() }
         }
         assert_eq!(seen, b"abcbabcb");
+    }
+
+    /// A source with entries that turn up later, as a memtable has.
+    struct Growing {
+        inner: VecCursor,
+        since: u64,
+        grown: std::rc::Rc<std::cell::Cell<bool>>,
+    }
+
+    impl Growing {
+        fn pass(&mut self, backward: bool) -> Result<()> {
+            while self.inner.valid() && self.inner.tag().seq() >= self.since && !self.grown.get() {
+                if backward { self.inner.prev()? } else { self.inner.next()? }
+            }
+            Ok(())
+        }
+    }
+
+    impl Cursor for Growing {
+        fn valid(&self) -> bool {
+            self.inner.valid()
+        }
+        fn seek_to_first(&mut self) -> Result<()> {
+            self.inner.seek_to_first()?;
+            self.pass(false)
+        }
+        fn seek_to_last(&mut self) -> Result<()> {
+            self.inner.seek_to_last()?;
+            self.pass(true)
+        }
+        fn seek(&mut self, key: &[u8], tag: Tag) -> Result<()> {
+            self.inner.seek(key, tag)?;
+            self.pass(false)
+        }
+        fn seek_for_prev(&mut self, key: &[u8], tag: Tag) -> Result<()> {
+            self.inner.seek_for_prev(key, tag)?;
+            self.pass(true)
+        }
+        fn next(&mut self) -> Result<()> {
+            self.inner.next()?;
+            self.pass(false)
+        }
+        fn prev(&mut self) -> Result<()> {
+            self.inner.prev()?;
+            self.pass(true)
+        }
+        fn key(&self) -> &[u8] {
+            self.inner.key()
+        }
+        fn tag(&self) -> Tag {
+            self.inner.tag()
+        }
+        fn value(&self) -> &[u8] {
+            self.inner.value()
+        }
+        fn key_slice(&self) -> Slice {
+            self.inner.key_slice()
+        }
+        fn value_slice(&self) -> Slice {
+            self.inner.value_slice()
+        }
+    }
+
+    /// Whatever turns up behind it, a cursor that turns goes to the other side of where it stands.
+    #[test]
+    fn a_source_that_grew_is_left_on_the_right_side() {
+        let entry = |key: &str, seq| (key.as_bytes().to_vec(), Tag::new(seq, Kind::Put), Vec::new());
+        let old = || vec![entry("b", 1), entry("d", 2), entry("f", 3)];
+        let grows = || ["a", "c", "e", "g", "h"].map(|k| entry(k, 9)).to_vec();
+        let with_one = || [vec![entry("cc", 4)], grows()].concat();
+        for growing in [grows(), with_one()] {
+            for (first, backward) in [("b", false), ("d", false), ("f", false), ("d", true), ("b", true), ("f", true)] {
+                let mut growing = growing.clone();
+                growing.sort_by(|a, b| cmp_internal(&a.0, a.1, &b.0, b.1));
+                let grown = std::rc::Rc::new(std::cell::Cell::new(false));
+                let source = |list, since| Growing { inner: VecCursor::new(list), since, grown: grown.clone() };
+                let mut merge = Merge::new(vec![source(old(), 100), source(growing, 9)]);
+                let key = first.as_bytes();
+                if backward {
+                    merge.seek_for_prev(key, Tag::OLDEST).unwrap();
+                } else {
+                    merge.seek(key, Tag::NEWEST).unwrap();
+                }
+                assert_eq!(merge.key(), key);
+                grown.set(true);
+                let mut last = key.to_vec();
+                if backward {
+                    merge.next().unwrap()
+                } else {
+                    merge.prev().unwrap()
+                }
+                while merge.valid() {
+                    let ahead = if backward { merge.key() > last.as_slice() } else { merge.key() < last.as_slice() };
+                    assert!(ahead, "from {first}, backward {backward}: {} after {}", merge.key()[0], last[0]);
+                    last = merge.key().to_vec();
+                    if backward { merge.next().unwrap() } else { merge.prev().unwrap() }
+                }
+            }
+        }
     }
 }
