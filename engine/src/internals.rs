@@ -17,3 +17,8 @@ door! {
     key, memtable, metrics, options, pool, read, record, recovery, sabotage, slice, store, sync, table, tables, tombstone,
     version, wal, worker, write,
 }
+
+/// Removes a database on any file system; see [`Db::destroy`](crate::Db::destroy).
+pub fn destroy(fs: &dyn crate::fs::Fs, dir: &std::path::Path) -> crate::Result<()> {
+    crate::db::destroy(fs, dir)
+}

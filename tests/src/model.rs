@@ -89,23 +89,35 @@ impl Model {
     }
 
     /// Applies a change to a family.
-    pub fn apply(&mut self, id: u32, change: &Change) {
+    pub fn apply(&mut self, id: u32, change: Change) {
         let Some(family) = self.families.get_mut(&id) else { return };
-        let records = Arc::make_mut(&mut family.records);
         match change {
             Change::Put(key, value) => {
-                records.insert(key.clone(), value.clone());
+                Arc::make_mut(&mut family.records).insert(key, value);
             }
+            // What changes nothing copies nothing.
             Change::Delete(key) => {
-                records.remove(key);
+                if family.records.contains_key(&key) {
+                    Arc::make_mut(&mut family.records).remove(&key);
+                }
             }
             Change::DeleteRange(range) => {
-                let keys: Vec<Vec<u8>> = within(records, range).map(|(k, _)| k.clone()).collect();
-                for key in keys {
-                    records.remove(&key);
+                let keys: Vec<Vec<u8>> = within(&family.records, &range).map(|(k, _)| k.clone()).collect();
+                if keys.len() == family.records.len() {
+                    family.records = Arc::default();
+                } else if !keys.is_empty() {
+                    let records = Arc::make_mut(&mut family.records);
+                    for key in keys {
+                        records.remove(&key);
+                    }
                 }
             }
         }
+    }
+
+    /// Number, name and records of every family, in the order in which they were made.
+    pub fn families(&self) -> impl Iterator<Item = (u32, &str, &Arc<Records>)> {
+        self.families.iter().map(|(id, f)| (*id, f.name.as_str(), &f.records))
     }
 
     /// What is there now.
@@ -210,9 +222,9 @@ mod tests {
     #[test]
     fn a_snapshot_keeps_what_was_there() {
         let mut model = Model::new();
-        model.apply(0, &Change::Put(b"a".to_vec(), b"1".to_vec()));
+        model.apply(0, Change::Put(b"a".to_vec(), b"1".to_vec()));
         let before = model.snapshot();
-        model.apply(0, &Change::DeleteRange((Bound::Unbounded, Bound::Excluded(b"b".to_vec()))));
+        model.apply(0, Change::DeleteRange((Bound::Unbounded, Bound::Excluded(b"b".to_vec()))));
         assert_eq!(before.records(0).len(), 1);
         assert_eq!(model.records(0).len(), 0);
         let upside_down = (Bound::Included(b"z".to_vec()), Bound::Included(b"a".to_vec()));
@@ -223,7 +235,7 @@ mod tests {
     fn differences_are_found_both_ways() {
         let mut a = Model::new();
         let b = a.content();
-        a.apply(0, &Change::Put(b"a".to_vec(), b"1".to_vec()));
+        a.apply(0, Change::Put(b"a".to_vec(), b"1".to_vec()));
         assert!(difference(&a.content(), &b).unwrap().contains("a is missing"));
         assert!(difference(&b, &a.content()).unwrap().contains("should not be there"));
         assert_eq!(difference(&b, &b), None);

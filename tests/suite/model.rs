@@ -1,99 +1,73 @@
-//! Random histories against the oracle.
+//! Histories against the oracle.
 //!
-//! Every history runs under options made from its seed, over a file system in memory, once with
-//! every job on the caller's thread and for some seeds with real background threads. What fails is
-//! cut down and printed; put the lines into `tests/data/histories/NAME` and it runs for ever.
+//! Every operation of the public API, in random histories, under many option sets, over a file system
+//! in memory; what each returns is compared as it goes. What fails is cut down and printed; put the
+//! lines into `tests/data/histories/NAME` and it runs for ever.
 
 use std::sync::Arc;
 
 use lignite::internals::fs::mem::MemFs;
-use lignite_tests::ops::{self, Mix, Op};
-use lignite_tests::reduce::reduce;
-use lignite_tests::rng::{Rng, base_seed, scaled};
+use lignite_tests::ops::{self, Flavour, Mix};
+use lignite_tests::programme::{metamorphic, run_in_suite};
+use lignite_tests::rng::base_seed;
 use lignite_tests::sim::{Setup, run};
 use lignite_tests::source::workspace;
 
-fn fresh(seed: u64, threads: usize) -> Setup {
-    Setup::new(Arc::new(MemFs::new()), seed).threads(threads)
-}
-
-fn mix(seed: u64, ops: usize) -> Mix {
-    let mut rng = Rng::new(seed ^ 0x3153);
-    Mix { ops, keys: rng.pick(&[20, 200, 1000]), value_len: rng.pick(&[10, 100, 400]), sync_percent: 5 }
-}
-
-fn try_seed(seed: u64, ops: usize, threads: usize) {
-    let history = ops::generate(seed, mix(seed, ops));
-    let Err(what) = run(&fresh(seed, threads), &history) else { return };
-    // Real threads may not fail the same way twice: then the whole history is the report.
-    let tries = if threads == 0 { 400 } else { 0 };
-    let short: Vec<Op> = reduce(&history, tries, |ops| run(&fresh(seed, threads), ops).is_err());
-    let what_now = run(&fresh(seed, threads), &short).err().unwrap_or_default();
-    let shown = if short.len() < 200 { ops::print(&short) } else { format!("{} operations\n", short.len()) };
-    panic!("seed {seed}, {threads} threads: {what}\ncut down to: {what_now}\n# seed {seed}\n{shown}");
-}
-
+/// One history under several option sets (T7): G2 and G5 over clean and unclean ends, G6 and G25 for
+/// every read, G7 for copies, G22 for readers beside, G27 for second opens.
 #[test]
-fn random_histories_equal_the_model() {
-    for n in 0..scaled(80) {
-        try_seed(base_seed().wrapping_mul(100_003).wrapping_add(n), 2000, 0);
-    }
+fn histories_are_the_same_under_every_option_set() {
+    run_in_suite("metamorphic");
 }
 
+/// The same with real background threads (T7): G6, G25.
 #[test]
-fn random_histories_with_background_threads_equal_the_model() {
-    for n in 0..scaled(12) {
-        try_seed(base_seed().wrapping_mul(200_003).wrapping_add(n), 1500, 2);
-    }
-}
-
-/// The same history under other options ends in the same content.
-#[test]
-fn options_change_no_content() {
-    let seed = base_seed() + 77;
-    let history: Vec<Op> = ops::generate(seed, mix(seed, 600));
-    let mut contents = Vec::new();
-    for n in 0..scaled(10) {
-        let model =
-            run(&fresh(seed * 31 + n, 0), &history).unwrap_or_else(|e| panic!("options seed {}: {e}", seed * 31 + n));
-        contents.push(model.content());
-    }
-    assert!(contents.windows(2).all(|pair| pair[0] == pair[1]));
+fn histories_with_background_threads_equal_the_model() {
+    run_in_suite("metamorphic-threads");
 }
 
 /// With no background threads a run is a function of its history: every file is byte-equal.
 #[test]
 fn the_same_history_leaves_the_same_files() {
     let seed = base_seed() + 5;
-    let history = ops::generate(seed, mix(seed, 400));
+    let mix = Mix { ops: 400, keys: 200, value_len: 100, sync_percent: 5, flavour: Flavour::Plain };
+    let history = ops::generate(seed, mix);
     let leave = || {
         let fs = Arc::new(MemFs::new());
         let setup = Setup::new(fs.clone(), seed);
         run(&setup, &history).unwrap();
-        let mut files = lignite_tests::sim::files(&*fs, &setup.dir);
-        files.remove("LOCK");
-        files
+        let dirs = fs_dirs(&fs);
+        dirs.into_iter()
+            .flat_map(|dir| {
+                let files = lignite_tests::sim::files(&*fs, &dir);
+                files.into_iter().filter(|(name, _)| name != "LOCK").map(move |(name, bytes)| (dir.join(name), bytes))
+            })
+            .collect::<std::collections::BTreeMap<_, _>>()
     };
     let (a, b) = (leave(), leave());
+    assert!(a.len() > 3, "{:?}", a.keys());
     assert_eq!(a.keys().collect::<Vec<_>>(), b.keys().collect::<Vec<_>>());
     for (name, bytes) in &a {
-        assert!(bytes == &b[name], "{name} differs");
+        assert!(bytes == &b[name], "{} differs", name.display());
     }
+}
+
+/// The directories that a history may have made.
+fn fs_dirs(fs: &MemFs) -> Vec<std::path::PathBuf> {
+    use lignite::internals::fs::Fs;
+    let names = fs.list("/".as_ref()).unwrap();
+    names.iter().map(|n| std::path::Path::new("/").join(n)).filter(|d| fs.metadata(d).is_ok_and(|m| m.is_dir)).collect()
 }
 
 /// Histories that failed once.
 #[test]
 fn kept_histories_equal_the_model() {
-    let folder = workspace().join("tests/data/histories");
-    let Ok(entries) = std::fs::read_dir(&folder) else { return };
-    for entry in entries {
+    let mut n = 0;
+    for entry in std::fs::read_dir(workspace().join("tests/data/histories")).unwrap() {
         let path = entry.unwrap().path();
         let text = std::fs::read_to_string(&path).unwrap();
-        let seed =
-            text.lines().find_map(|l| l.strip_prefix("# seed ")).and_then(|s| s.trim().parse().ok()).unwrap_or(1);
-        let history = ops::parse(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        if let Err(what) = run(&fresh(seed, 0), &history) {
-            panic!("{}: {what}", path.display());
-        }
+        metamorphic::run_kept(&text).unwrap_or_else(|what| panic!("{}: {what}", path.display()));
+        n += 1;
     }
+    assert!(n > 0);
 }

@@ -24,6 +24,7 @@ pub use commit::Commit;
 pub use family::ColumnFamily;
 pub use handle::Db;
 pub use ingest::IngestReport;
+pub(crate) use inner::destroy;
 pub use iter::{Cursor, Entry, Iter};
 pub use snapshot::{Reader, Snapshot};
 pub use stats::{
