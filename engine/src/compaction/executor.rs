@@ -3,13 +3,15 @@
 //!
 //! Outputs are cut between user keys only: at the target size, and at table borders of the level
 //! below the target, so that the next compaction of an output overlaps few tables. Range tombstones
-//! are cut at the same places. Every output is read back and compared (count, order and a hash over
-//! all keys, tags and values) before anybody may rely on it. On any error the outputs begun are
-//! removed; inputs are never touched.
+//! are cut at the same places. Every output is read back and compared (count, order, a hash over all
+//! keys, tags and values, and the range tombstones) before anybody may rely on it, and every key must
+//! pass its filter and be found by its index. On any error the outputs begun are removed; inputs are
+//! never touched.
 
 use std::ops::Bound;
 use std::path::Path;
 
+use crate::checksum::hash_key;
 use crate::clock::Clock;
 use crate::compaction::Plan;
 use crate::compaction::retain::{Decision, Retain, retain_tombstones};
@@ -219,6 +221,7 @@ impl Counts {
 struct Output {
     meta: TableMeta,
     sum: Sum,
+    tombstones: Fragments,
 }
 
 /// The outputs of one compaction.
@@ -268,7 +271,7 @@ impl<'a> Outputs<'a> {
             self.begin()?;
         }
         let Some((builder, sum)) = &mut self.builder else { return Ok(()) };
-        sum.add(key, tag, value);
+        sum.add(hash_key(key), tag, value);
         builder.add(key, tag, value)
     }
 
@@ -342,7 +345,7 @@ impl<'a> Outputs<'a> {
         builder.add_tombstones(&tombstones);
         builder.set_oldest_data(self.plan.oldest_data());
         let meta = builder.finish()?;
-        self.done.push(Output { meta, sum });
+        self.done.push(Output { meta, sum, tombstones });
         Ok(())
     }
 
@@ -356,15 +359,22 @@ impl<'a> Outputs<'a> {
             let table = self.context.tables.get_at(&file, self.context.family, self.plan.to_level)?;
             let mut cursor = table.cursor(CursorOptions { fill_cache: false, read_ahead: true });
             let mut sum = Sum::default();
+            let mut findable = true;
             cursor.seek_to_first()?;
             while cursor.valid() {
                 if sum.entries % CANCEL_CHECK == 0 && (self.context.cancelled)() {
                     return Err(Error::new(ErrorKind::Cancelled, "the compaction was cancelled"));
                 }
-                sum.add(cursor.key(), cursor.tag(), cursor.value());
+                let hash = hash_key(cursor.key());
+                sum.add(hash, cursor.tag(), cursor.value());
+                findable &= cursor.is_findable(hash);
                 cursor.next()?;
             }
-            if sum != output.sum {
+            if !findable {
+                return Err(Error::corruption("a new table holds keys that its filter or index denies")
+                    .with_file(FileName::Table(output.meta.number).path(self.context.dir)));
+            }
+            if sum != output.sum || *table.tombstones() != output.tombstones {
                 return Err(Error::corruption(format!(
                     "a new table does not hold what was written into it ({} entries of {})",
                     sum.entries, output.sum.entries
@@ -396,9 +406,8 @@ struct Sum {
 
 impl Sum {
     #[inline]
-    fn add(&mut self, key: &[u8], tag: Tag, value: &[u8]) {
-        use crate::checksum::hash_key;
-        let entry = hash_key(key).rotate_left(17) ^ tag.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ hash_key(value);
+    fn add(&mut self, key_hash: u64, tag: Tag, value: &[u8]) {
+        let entry = key_hash.rotate_left(17) ^ tag.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ hash_key(value);
         self.hash = (self.hash.rotate_left(5) ^ entry).wrapping_mul(0x2545_f491_4f6c_dd1d);
         self.entries += 1;
     }

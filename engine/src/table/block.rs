@@ -244,6 +244,19 @@ impl BlockBuilder {
         self.expanded += key.len();
     }
 
+    /// Lets a test's flipped bit hit what is gathered.
+    #[cfg(feature = "internals")]
+    pub(super) fn strike(&mut self) {
+        use super::strike::{Target, bytes, numbers};
+        bytes(Target::Keys, &mut self.suffixes);
+        bytes(Target::Values, &mut self.values);
+        bytes(Target::Kinds, &mut self.kinds);
+        numbers(Target::Sequences, &mut self.seqs);
+        numbers(Target::SharedLengths, &mut self.shared_lens);
+        numbers(Target::KeyLengths, &mut self.key_lens);
+        numbers(Target::ValueLengths, &mut self.value_lens);
+    }
+
     /// The number of entries.
     pub fn len(&self) -> usize {
         self.kinds.len()

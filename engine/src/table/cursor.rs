@@ -60,6 +60,17 @@ impl TableCursor {
         &self.table
     }
 
+    /// True if a lookup of the key it stands on, whose [`hash_key`](crate::checksum::hash_key) is `hash`,
+    /// would come by here: the filter lets it through, and the index sends it to this block or to one
+    /// before it from which the versions of the key go on.
+    pub fn is_findable(&self, hash: u64) -> bool {
+        let (key, index) = (self.here().key(self.at), self.table.index());
+        let first = index.find(key);
+        self.table.filter().is_none_or(|f| f.may_contain(hash))
+            && first <= self.number
+            && (first..self.number).all(|n| index.separator(n) == key)
+    }
+
     fn here(&self) -> &Block {
         self.block.as_ref().expect("a cursor is asked only while it is valid")
     }

@@ -19,6 +19,8 @@ pub mod index;
 pub mod multi;
 pub mod properties;
 pub mod reader;
+#[cfg(feature = "internals")]
+pub mod strike;
 pub mod verify;
 
 pub use builder::{TableBuilder, TableWriteOptions};
