@@ -17,6 +17,7 @@ pub mod ops;
 pub mod programme;
 pub mod reduce;
 pub mod rng;
+pub mod sample;
 pub mod sim;
 pub mod slow;
 pub mod source;

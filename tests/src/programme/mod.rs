@@ -15,6 +15,7 @@ pub mod cuts;
 pub mod damage;
 pub mod exhaustion;
 pub mod faults;
+pub mod flips;
 pub mod fuzz;
 pub mod hostile;
 pub mod journal;
