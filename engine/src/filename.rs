@@ -2,6 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+/// The largest number in a name. Numbers are given one after the other, so no database comes near it: a
+/// name with a larger one is not ours.
+pub const NUMBER_MAX: u64 = 1 << 56;
+
+/// The largest number that a manifest may state, and the largest that is counted on from when a file of
+/// it is found. It leaves room to count.
+pub const NUMBER_GIVEN_MAX: u64 = NUMBER_MAX / 2;
+
 /// What kind of file a name stands for, with its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum FileName {
@@ -77,7 +85,13 @@ fn number(digits: &str) -> Option<u64> {
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
-    digits.parse().ok()
+    digits.parse().ok().filter(|&n| n <= NUMBER_MAX)
+}
+
+/// The smallest number above those of all files that are there.
+pub fn next_number(files: &[FileName]) -> u64 {
+    let seen = files.iter().filter_map(|f| f.number()).filter(|&n| n < NUMBER_GIVEN_MAX).max();
+    seen.unwrap_or(0) + 1
 }
 
 #[cfg(test)]
@@ -89,7 +103,17 @@ mod tests {
         for name in ["CURRENT", "CURRENT.tmp", "LOCK", "MANIFEST-000001", "000012.wal", "1234567.sst", "000003.blob"] {
             assert_eq!(FileName::parse(name).unwrap().to_string(), name);
         }
-        for name in ["", "12.sst", "000012.sst.tmp", "-00012.wal", "MANIFEST-", "current", "+00001.wal", "a.sst"] {
+        for name in [
+            "",
+            "12.sst",
+            "000012.sst.tmp",
+            "-00012.wal",
+            "MANIFEST-",
+            "current",
+            "+00001.wal",
+            "a.sst",
+            "18446744073709551615.sst",
+        ] {
             assert_eq!(FileName::parse(name), None, "{name}");
         }
     }

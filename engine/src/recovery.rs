@@ -16,7 +16,7 @@ use crate::checksum;
 use crate::compaction::executor::JobContext;
 use crate::error::{Error, ErrorKind, Result};
 use crate::field::UnknownFields;
-use crate::filename::FileName;
+use crate::filename::{FileName, next_number};
 use crate::flush;
 use crate::fs::{FileLock, Fs, LockedBy};
 use crate::key::{FamilyId, SeqNo};
@@ -267,8 +267,7 @@ impl Found {
             log_end: LogPosition { segment: 0, offset: 0 },
             files: files(&*context.fs, &context.dir).unwrap_or_default(),
         };
-        let seen = found.files.iter().filter_map(|f| f.number()).max().unwrap_or(0);
-        found.next_file = seen + 1;
+        found.next_file = next_number(&found.files);
         let default = FamilyRecord::new(FamilyId::DEFAULT, "default", context.default_family.clone(), 0);
         found.add_family(context, default, 0, Version::new());
         (found, RecoveryStats { clean: true, ..RecoveryStats::default() })
@@ -286,9 +285,9 @@ impl Found {
         }
         let state = fold(&scan).map_err(|e| e.with_file(&manifest_path))?;
         let files = files(fs, dir)?;
-        let mut seen = files.iter().filter_map(|f| f.number()).max().unwrap_or(0);
+        let mut above = next_number(&files);
         if sabotage::is(Bug::FileNumberReused) {
-            seen = 0;
+            above = 1;
         }
         let mut found = Found {
             db_id: scan.db_id,
@@ -296,7 +295,7 @@ impl Found {
             unknown: state.unknown,
             families: BTreeMap::new(),
             next_family: state.next_family,
-            next_file: state.next_file.max(seen + 1),
+            next_file: state.next_file.max(above),
             last_seq: state.last_seq,
             obsolete: Arc::new(Obsolete::default()),
             kept: Vec::new(),

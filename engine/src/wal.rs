@@ -496,7 +496,7 @@ impl SegmentHeader {
         if header.encode(place, offset) != bytes {
             return Err(Error::corruption("the segment header fails its checksum"));
         }
-        if header.first_seq > SEQ_MAX || header.previous.segment >= place.number {
+        if header.first_seq == 0 || header.first_seq > SEQ_MAX || header.previous.segment >= place.number {
             return Err(Error::corruption("the segment header makes no sense"));
         }
         Ok(header)

@@ -38,6 +38,7 @@ use std::ops::Bound;
 use crate::coding::{Input, put_bytes, put_varint};
 use crate::error::{Error, ErrorKind, Result};
 use crate::field::{Field, Fields, UnknownFields, put_field, put_varint_field, required, set_once};
+use crate::filename::NUMBER_GIVEN_MAX;
 use crate::key::{FAMILY_NAME_LEN_MAX, FamilyId, SEQ_MAX, SeqNo};
 use crate::metrics::LEVELS;
 use crate::options::{CfOptions, Codec, FilterPolicy};
@@ -49,6 +50,8 @@ use crate::version::{Origin, TableMeta};
 /// Longest feature name.
 const FEATURE_LEN_MAX: usize = 64;
 const FEATURES_MAX: usize = 256;
+/// More families than anybody makes; it leaves room to count.
+const FAMILY_ID_MAX: u32 = 1 << 30;
 
 /// A column family as the manifest knows it.
 #[derive(Clone, Debug, PartialEq)]
@@ -209,14 +212,14 @@ impl VersionEdit {
             1 => set_once(snapshot, field.parse(|_| Ok(()))?, "snapshot"),
             2 => set_once(&mut self.db_id, field.parse(read_u128)?, "db id"),
             3 => set_once(&mut self.features, field.parse(read_features)?, "features"),
-            4 => set_once(&mut self.next_file, field.varint()?, "next file"),
-            5 => set_once(&mut self.next_family, field.parse(|i| i.varint32())?, "next family"),
+            4 => set_once(&mut self.next_file, field.parse(read_file_number)?, "next file"),
+            5 => set_once(&mut self.next_family, field.parse(read_family)?.0, "next family"),
             6 => set_once(&mut self.last_seq, field.parse(read_seq)?, "last sequence"),
             7 => {
                 let synced = field.parse(|i| Ok(LogPosition { segment: i.varint()?, offset: i.varint()? }))?;
                 set_once(&mut self.log_synced, synced, "log synced")
             }
-            8 => set_once(&mut self.log_first, field.varint()?, "log first"),
+            8 => set_once(&mut self.log_first, field.parse(read_file_number)?, "log first"),
             9 => set_once(&mut self.created_unix, field.varint()?, "created"),
             10 => {
                 let creator = std::str::from_utf8(field.value).map_err(|_| Error::corruption("it is not UTF-8"))?;
@@ -519,7 +522,7 @@ fn decode_table(bytes: &[u8]) -> Result<TableMeta> {
     let mut fields = Fields::new(bytes);
     while let Some(field) = fields.read()? {
         match field.tag {
-            1 => set_once(&mut number, field.varint()?, "table number")?,
+            1 => set_once(&mut number, field.parse(read_file_number)?, "table number")?,
             2 => {
                 let read = field.parse(|i| Ok(Origin { db_id: read_u128(i)?, number: i.varint()? }))?;
                 set_once(&mut origin, read, "table origin")?;
@@ -647,7 +650,19 @@ fn read_features(input: &mut Input<'_>) -> Result<Vec<String>> {
 }
 
 fn read_family(input: &mut Input<'_>) -> Result<FamilyId> {
-    Ok(FamilyId(input.varint32()?))
+    let id = input.varint32()?;
+    if id > FAMILY_ID_MAX {
+        return Err(Error::corruption(format!("no column family can have the number {id}")));
+    }
+    Ok(FamilyId(id))
+}
+
+fn read_file_number(input: &mut Input<'_>) -> Result<u64> {
+    let number = input.varint()?;
+    if number > NUMBER_GIVEN_MAX {
+        return Err(Error::corruption(format!("no file can have the number {number}")));
+    }
+    Ok(number)
 }
 
 fn read_level(input: &mut Input<'_>) -> Result<u8> {
