@@ -152,7 +152,7 @@ impl Sample {
     /// Makes the sample of this seed: the codec is that of `seed % 5`; every other five are left open.
     pub fn new(seed: u64) -> Sample {
         let codec = CODECS[(seed % 5) as usize];
-        let sealed = seed / 5 % 2 == 0;
+        let sealed = (seed / 5).is_multiple_of(2);
         let mut rng = Rng::new(seed ^ 0x5a3b);
         let fs = Arc::new(MemFs::new());
         let options = Options::new()
@@ -323,7 +323,7 @@ impl Sample {
             return Allowed::Detected;
         }
         if let Some(FileName::Wal(number)) = FileName::parse(name) {
-            return self.allowed_in_log(number, from, to);
+            return self.allowed_in_log(&[(number, from, to)]);
         }
         if name.starts_with("MANIFEST") {
             // Its last edit may be torn. What that edit did is in the log too, or a file is missing.
@@ -332,26 +332,49 @@ impl Sample {
         Allowed::Detected
     }
 
-    /// The torn-tail rule of DESIGN 12, told once more.
-    fn allowed_in_log(&self, number: u64, from: u64, to: u64) -> Allowed {
-        let header_hit = from < FIRST_RECORD;
-        let hit = |r: &LogRecord| r.at.segment == number && r.at.offset < to && from < r.end;
-        let first = self
-            .log
-            .iter()
-            .position(|r| r.at.segment > number || (r.at.segment == number && (header_hit || from < r.end)));
-        let x = match first {
-            _ if header_hit => LogPosition { segment: number, offset: 0 },
-            Some(i) if hit(&self.log[i]) => self.log[i].at,
-            // Bytes behind the log's end: nothing that counts.
-            _ => return Allowed::DetectedOrHarmless,
+    /// The torn-tail rule of DESIGN 12, told once more: what changes of bytes of the log's segments make
+    /// right, each given as segment, from, and to.
+    pub fn allowed_in_log(&self, changes: &[(u64, u64, u64)]) -> Allowed {
+        let hit = |r: &LogRecord| {
+            changes.iter().any(|&(number, from, to)| {
+                r.at.segment == number && ((r.at.offset < to && from < r.end) || from < FIRST_RECORD)
+            })
         };
-        let first = first.unwrap_or(self.log.len());
-        // Both copies of the header gone: what its records promise cannot be read.
-        let blind = header_hit && to > (HEADER_LEN + wal::SEGMENT_HEADER_LEN) as u64;
-        let readable = |r: &&LogRecord| !hit(r) && !(blind && r.at.segment == number);
+        let Some(first) = self.log.iter().position(hit) else {
+            // Headers of a segment without records, or bytes behind the log's end.
+            return Allowed::DetectedOrHarmless;
+        };
+        let segment = self.log[first].at.segment;
+        let in_header = changes.iter().any(|&(number, from, _)| number == segment && from < FIRST_RECORD);
+        let x = if in_header { LogPosition { segment, offset: 0 } } else { self.log[first].at };
+        // Of which records the promises can still be read: those that are whole, in segments of which one
+        // copy of the header is.
+        let readable = |r: &&LogRecord| {
+            let touched = changes.iter().any(|&(number, from, to)| {
+                let both = from < FIRST_RECORD && to > (HEADER_LEN + wal::SEGMENT_HEADER_LEN) as u64;
+                r.at.segment == number && (both || (r.at.offset < to && from < r.end))
+            });
+            !touched
+        };
         let promised = self.log[first..].iter().filter(readable).map(|r| r.synced).max().unwrap_or_default();
         if promised.max(self.hint) > x { Allowed::Detected } else { Allowed::Torn(self.state_before(first)) }
+    }
+
+    /// What it makes right that a segment of the log is gone.
+    pub fn allowed_without_segment(&self, gone: u64) -> Allowed {
+        let Some(first) = self.log.iter().position(|r| r.at.segment == gone) else {
+            return Allowed::DetectedOrHarmless;
+        };
+        let x = match self.log[..first].last() {
+            Some(before) => LogPosition { segment: before.at.segment, offset: before.end },
+            None => LogPosition { segment: gone, offset: 0 },
+        };
+        let promised = self.log[first..].iter().filter(|r| r.at.segment != gone).map(|r| r.synced).max();
+        if promised.unwrap_or_default().max(self.hint) > x {
+            Allowed::Detected
+        } else {
+            Allowed::Cut(self.state_before(first))
+        }
     }
 
     /// The state that the log's records before number `first` lead to.

@@ -10,3 +10,10 @@ use lignite_tests::programme::run_in_suite;
 fn damage_is_noticed() {
     assert!(run_in_suite("damage").get("damage_cases") > 1000);
 }
+
+/// Every cut, extension, removal and foreign file is an error by name, a torn tail by the rule, or no
+/// matter: G20, G21, G22, G28, G30.
+#[test]
+fn cuts_are_noticed() {
+    assert!(run_in_suite("cuts").get("damage_cases") > 1000);
+}
