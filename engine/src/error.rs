@@ -116,11 +116,7 @@ impl Error {
     /// The kind becomes [`ErrorKind::NoSpace`] for a full disk, a quota or a file-size limit,
     /// [`ErrorKind::Io`] otherwise.
     pub fn io(action: &str, path: &Path, source: std::io::Error) -> Error {
-        use std::io::ErrorKind as Io;
-        let kind = match source.kind() {
-            Io::StorageFull | Io::QuotaExceeded | Io::FileTooLarge => ErrorKind::NoSpace,
-            _ => ErrorKind::Io,
-        };
+        let kind = if is_no_space(source.kind()) { ErrorKind::NoSpace } else { ErrorKind::Io };
         Error(Arc::new(Inner {
             kind,
             message: format!("cannot {action}: {source}"),
@@ -206,6 +202,26 @@ impl Error {
         self.kind() == ErrorKind::Corruption
     }
 
+    /// True if the process or the system has too many files open: nothing is wrong with any file,
+    /// and the call works again once there are fewer.
+    pub fn is_out_of_descriptors(&self) -> bool {
+        #[cfg(unix)]
+        {
+            use rustix::io::Errno;
+            self.os_code().is_some_and(|n| n == Errno::MFILE.raw_os_error() || n == Errno::NFILE.raw_os_error())
+        }
+        #[cfg(not(unix))]
+        false
+    }
+
+    /// The error of memory that is not there: no file is to blame.
+    pub fn out_of_memory(what: &str) -> Error {
+        let source = std::io::Error::from(std::io::ErrorKind::OutOfMemory);
+        let mut error = Error::new(ErrorKind::Io, format!("cannot hold {what} in memory: {source}"));
+        Arc::make_mut(&mut error.0).source = Some(Arc::new(source));
+        error
+    }
+
     /// The raw error number of the operating system, if there is one.
     pub fn os_code(&self) -> Option<i32> {
         self.0.source.as_ref().and_then(|e| e.raw_os_error())
@@ -215,6 +231,12 @@ impl Error {
     pub fn io_kind(&self) -> Option<std::io::ErrorKind> {
         self.0.source.as_ref().map(|e| e.kind())
     }
+}
+
+/// True for what a full disk, a quota or a limit on the size of files says.
+pub fn is_no_space(kind: std::io::ErrorKind) -> bool {
+    use std::io::ErrorKind as Io;
+    matches!(kind, Io::StorageFull | Io::QuotaExceeded | Io::FileTooLarge)
 }
 
 impl fmt::Display for Error {

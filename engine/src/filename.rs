@@ -27,6 +27,8 @@ pub enum FileName {
     Table(u64),
     /// Reserved: large values.
     Blob(u64),
+    /// Space that is given back when the disk is full. It has no content.
+    Reserve,
 }
 
 impl FileName {
@@ -36,6 +38,7 @@ impl FileName {
             "CURRENT" => return Some(FileName::Current),
             "CURRENT.tmp" => return Some(FileName::CurrentTemp),
             "LOCK" => return Some(FileName::Lock),
+            "RESERVE" => return Some(FileName::Reserve),
             _ => {}
         }
         let parsed = if let Some(n) = name.strip_prefix("MANIFEST-") {
@@ -57,13 +60,19 @@ impl FileName {
     pub fn number(self) -> Option<u64> {
         match self {
             FileName::Manifest(n) | FileName::Wal(n) | FileName::Table(n) | FileName::Blob(n) => Some(n),
-            FileName::Current | FileName::CurrentTemp | FileName::Lock => None,
+            FileName::Current | FileName::CurrentTemp | FileName::Lock | FileName::Reserve => None,
         }
     }
 
     /// The path of this file in the directory `dir`.
     pub fn path(self, dir: &Path) -> PathBuf {
         dir.join(self.to_string())
+    }
+
+    /// Where a salvaging open sets this file aside: a name that is not one of ours, so that nobody
+    /// reads or removes it later.
+    pub fn set_aside_path(self, dir: &Path) -> PathBuf {
+        dir.join(format!("{self}.damaged"))
     }
 }
 
@@ -77,6 +86,7 @@ impl std::fmt::Display for FileName {
             FileName::Wal(n) => write!(f, "{n:06}.wal"),
             FileName::Table(n) => write!(f, "{n:06}.sst"),
             FileName::Blob(n) => write!(f, "{n:06}.blob"),
+            FileName::Reserve => f.write_str("RESERVE"),
         }
     }
 }
@@ -100,11 +110,13 @@ mod tests {
 
     #[test]
     fn names_round_trip() {
-        for name in ["CURRENT", "CURRENT.tmp", "LOCK", "MANIFEST-000001", "000012.wal", "1234567.sst", "000003.blob"] {
+        let names = ["CURRENT", "CURRENT.tmp", "LOCK", "RESERVE", "MANIFEST-000001", "000012.wal", "1234567.sst"];
+        for name in names.into_iter().chain(["000003.blob"]) {
             assert_eq!(FileName::parse(name).unwrap().to_string(), name);
         }
         for name in [
             "",
+            "000012.wal.damaged",
             "12.sst",
             "000012.sst.tmp",
             "-00012.wal",

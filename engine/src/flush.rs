@@ -4,9 +4,9 @@
 //! tombstones are kept. The table is synced, and so is the directory, before its description is
 //! returned: whoever puts it into the manifest may rely on it.
 
-use crate::compaction::executor::JobContext;
+use crate::compaction::executor::{JobContext, sync_dir};
 use crate::compaction::retain::{Decision, Retain, retain_tombstones};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::filename::FileName;
 use crate::iter::Cursor;
 use crate::iter::merge::Merge;
@@ -49,7 +49,7 @@ pub fn run(context: &JobContext<'_>, memtables: &[Arc<Memtable>]) -> Result<Opti
         return Ok(None);
     }
     builder.add_tombstones(&kept);
-    let sync = || context.fs.sync_dir(context.dir).map_err(|e| Error::io("sync the directory", context.dir, e));
+    let sync = || sync_dir(context.fs, context.dir);
     let finished = builder.finish().and_then(|meta| sync().map(|()| meta));
     let meta = finished.inspect_err(|_| {
         // The flush is tried again under another number; what is left of this one is in the way.

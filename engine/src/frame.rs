@@ -297,7 +297,7 @@ impl<'a> Frame<'a> {
         }
         let len = self.trailer.keys.raw_len as usize;
         if scratch.len() < len {
-            scratch.try_reserve(len - scratch.len()).map_err(|_| Error::corruption("no memory for a block"))?;
+            scratch.try_reserve(len - scratch.len()).map_err(|_| Error::out_of_memory("a block"))?;
             scratch.resize(len, 0);
         }
         self.keys_into(dictionaries, meter, &mut scratch[..len])?;

@@ -100,15 +100,17 @@ mod write;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use db::{
-    Builder, CheckProgress, CheckReport, ColumnFamily, Commit, Cursor, Db, Entry, FamilyStats, Health, IngestReport,
-    Iter, LevelStats, LogStats, ManifestStats, MemoryStats, Problem, Reader, Snapshot, SnapshotStats, Stats, TableInfo,
-    WriteBatch,
+    Builder, CheckProgress, CheckReport, ColumnFamily, Commit, Cursor, DamagedFile, Db, Entry, FamilyStats, Health,
+    IngestReport, Iter, LevelStats, LogStats, ManifestStats, MemoryStats, Problem, Reader, Snapshot, SnapshotStats,
+    Stats, TableInfo, WriteBatch,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use event::{Event, EventListener};
 pub use key::{BATCH_LEN_MAX, FAMILY_NAME_LEN_MAX, KEY_LEN_MAX, VALUE_LEN_MAX};
 pub use metrics::{CodecCounters, Counters};
-pub use options::{BlockCodec, CfOptions, Codec, Compression, Durability, FilterPolicy, Options, register_codec};
+pub use options::{
+    BlockCodec, CfOptions, Codec, Compression, Durability, FilterPolicy, LogRecovery, Options, register_codec,
+};
 pub use recovery::RecoveryStats;
 pub use slice::Slice;
 

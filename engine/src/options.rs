@@ -23,6 +23,20 @@ pub enum Durability {
     Sync,
 }
 
+/// What an open does about damage in the log: bytes that were durable and have changed since. A torn
+/// tail, which an unclean stop leaves, is no damage and always cut off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum LogRecovery {
+    /// The open fails with `Corruption` and changes nothing.
+    #[default]
+    Strict,
+    /// The open keeps the state before the damage and loses every later write, also undamaged ones:
+    /// nothing is replayed behind a gap. The log segments from there on are kept under other names
+    /// (`nnnnnn.wal.damaged`), and [`RecoveryStats`](crate::RecoveryStats) says how much it was.
+    SalvagePrefix,
+}
+
 /// Options of a database.
 ///
 /// ```
@@ -44,9 +58,16 @@ pub struct Options {
     /// The longest time that a buffered write stays without a sync; zero for no background sync.
     /// Default: 1 s.
     pub sync_interval: Duration,
-    /// How long a write may wait for flush and compaction before it fails with `Stalled`.
-    /// Default: 60 s.
+    /// How long a call may wait for flush and compaction, its own or others', without seeing any of
+    /// it succeed before it fails with `Stalled`. Default: 60 s.
     pub stall_timeout: Duration,
+    /// Bytes of disk that are kept allocated, in a file named `RESERVE`, and given back when the
+    /// disk is full, so that deletes, flush and compaction can still go on and make room. Writes
+    /// that need more space fail with `NoSpace` until the reserve can be made again. On a small disk
+    /// less is taken. 0 for none. Default: 16 MiB.
+    pub reserve_size: u64,
+    /// What to do about damage in the log. Default: [`LogRecovery::Strict`].
+    pub log_recovery: LogRecovery,
 
     // What changes speed.
     /// Bytes of memory for block cache, indexes, filters and memtables together. Memtables take at
@@ -80,6 +101,8 @@ impl Default for Options {
             durability: Durability::Buffered,
             sync_interval: Duration::from_secs(1),
             stall_timeout: Duration::from_secs(60),
+            reserve_size: 16 << 20,
+            log_recovery: LogRecovery::Strict,
             memory_budget: 256 << 20,
             memtable_size: 64 << 20,
             log_size_max: 256 << 20,
@@ -116,6 +139,8 @@ impl Options {
         durability: Durability,
         sync_interval: Duration,
         stall_timeout: Duration,
+        reserve_size: u64,
+        log_recovery: LogRecovery,
         memory_budget: usize,
         memtable_size: usize,
         log_size_max: u64,

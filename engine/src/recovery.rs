@@ -18,16 +18,18 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::field::UnknownFields;
 use crate::filename::{FileName, next_number};
 use crate::flush;
-use crate::fs::{FileLock, Fs, LockedBy};
+use crate::fs::{FileLock, Fs, LockedBy, find};
 use crate::key::{FamilyId, SeqNo};
 use crate::memtable::Memtable;
+use crate::options::LogRecovery;
 use crate::record::{LogPosition, RecordHeader, RecordKind};
 use crate::sabotage::{self, Bug};
 use crate::store::log::Segment;
 use crate::store::obsolete::Obsolete;
+use crate::store::reserve::Reserve;
 use crate::store::{self, Context, Family, LiveLog, Parts};
 use crate::sync::Arc;
-use crate::version::current::{self, Current};
+use crate::version::current::{self, Current, Seal};
 use crate::version::edit::{FamilyRecord, VersionEdit, decode_family_operation, decode_ingest};
 use crate::version::manifest::{self, ManifestScan, ManifestWriter};
 use crate::version::{Reaper, TableFile, TableMeta, Version};
@@ -51,6 +53,11 @@ pub struct RecoveryStats {
     pub log_bytes: u64,
     /// Bytes of a torn tail that were dropped.
     pub torn_tail_bytes: u64,
+    /// Bytes of log from damage on that [`LogRecovery::SalvagePrefix`](crate::LogRecovery) gave up. What
+    /// they held is lost to the database.
+    pub salvage_lost_bytes: u64,
+    /// Log segments that were set aside for it, under their name with `.damaged` behind it.
+    pub salvage_segments: u64,
     /// How long the open took, in nanoseconds.
     pub nanos: u64,
 }
@@ -62,18 +69,16 @@ pub fn open(context: Context) -> Result<(Parts, RecoveryStats)> {
     let dir = &context.dir;
     prepare_directory(&context)?;
     let lock = take_lock(fs, dir)?;
-    let found = match current::read_current(fs, dir)? {
+    let (found, mut stats) = match current::read_current(fs, dir)? {
         Some(_) if context.options.error_if_exists => {
             return Err(Error::new(ErrorKind::AlreadyExists, "the database exists already").with_file(dir));
         }
-        Some(current) => Some(Found::read(&context, &current)?),
+        Some(current) => Found::read(&context, &current)?,
         None => {
             refuse_headless(&context)?;
-            None
+            Found::empty(&context)?
         }
     };
-    let (found, mut stats) = found.unwrap_or_else(|| Found::empty(&context));
-    stats.nanos = 0;
     let parts = take_over(context, found, lock)?;
     stats.nanos = parts.context.clock.now().saturating_sub(begun).as_nanos() as u64;
     Ok((parts, stats))
@@ -140,6 +145,7 @@ fn try_read_only(context: &Context) -> Result<(Parts, RecoveryStats)> {
         last_seq: found.last_seq,
         log: None,
         manifest: None,
+        reserve: Reserve::none(context.fs.clone(), &context.dir),
         obsolete: found.obsolete,
         lock: None,
         created: found.created,
@@ -154,19 +160,21 @@ pub fn missing(dir: &Path) -> Error {
 
 fn prepare_directory(context: &Context) -> Result<()> {
     let dir = &context.dir;
-    let exists = context.fs.metadata(dir).is_ok_and(|m| m.is_dir);
+    let fs = &*context.fs;
+    let exists = find(fs, dir).map_err(|e| Error::io("look for the database", dir, e))?.is_some();
+    let current = FileName::Current.path(dir);
+    if exists && find(fs, &current).map_err(|e| Error::io("look for the database", &current, e))?.is_some() {
+        return Ok(());
+    }
     if !context.options.create_if_missing {
-        let current = FileName::Current.path(dir);
-        if !exists || context.fs.metadata(&current).is_err() && !has_our_files(&*context.fs, dir)? {
+        if !exists || !has_our_files(fs, dir)? {
             return Err(missing(dir));
         }
+        return Ok(());
     }
     // Without CURRENT nothing was ever acknowledged, and an earlier attempt may have failed between
     // the directory and its entry.
-    if !exists || context.fs.metadata(&FileName::Current.path(dir)).is_err() {
-        make_directory(&*context.fs, dir)?;
-    }
-    Ok(())
+    make_directory(fs, dir)
 }
 
 /// Makes the directory and its missing parents, durably.
@@ -188,7 +196,9 @@ fn make_directory(fs: &dyn Fs, dir: &Path) -> Result<()> {
 fn take_lock(fs: &dyn Fs, dir: &Path) -> Result<Box<dyn FileLock>> {
     if sabotage::is(Bug::LockNotTaken) {
         struct Nothing;
-        impl FileLock for Nothing {}
+        impl FileLock for Nothing {
+            fn sign(&self) {}
+        }
         return Ok(Box::new(Nothing));
     }
     let path = FileName::Lock.path(dir);
@@ -211,7 +221,7 @@ fn files(fs: &dyn Fs, dir: &Path) -> Result<Vec<FileName>> {
 }
 
 fn has_our_files(fs: &dyn Fs, dir: &Path) -> Result<bool> {
-    Ok(files(fs, dir)?.iter().any(|f| !matches!(f, FileName::Lock)))
+    Ok(files(fs, dir)?.iter().any(|f| !matches!(f, FileName::Lock | FileName::Reserve)))
 }
 
 /// Without CURRENT there is nothing here yet, unless there are logs or tables: those are made only
@@ -245,10 +255,14 @@ struct Found {
     log_end: LogPosition,
     /// Files there were, for cleaning.
     files: Vec<FileName>,
+    /// Log segments that a salvage gives up, to be set aside.
+    damaged: Vec<u64>,
 }
 
 impl Found {
-    fn empty(context: &Context) -> (Found, RecoveryStats) {
+    fn empty(context: &Context) -> Result<(Found, RecoveryStats)> {
+        let files = files(&*context.fs, &context.dir)?;
+        refuse_irregular(context, &files)?;
         let created = context.clock.unix_seconds();
         let mut hasher = checksum::FileHasher::new();
         hasher.update(&context.seed.to_le_bytes());
@@ -265,15 +279,27 @@ impl Found {
             obsolete: Arc::new(Obsolete::default()),
             kept: Vec::new(),
             log_end: LogPosition { segment: 0, offset: 0 },
-            files: files(&*context.fs, &context.dir).unwrap_or_default(),
+            files,
+            damaged: Vec::new(),
         };
         found.next_file = next_number(&found.files);
         let default = FamilyRecord::new(FamilyId::DEFAULT, "default", context.default_family.clone(), 0);
         found.add_family(context, default, 0, Version::new());
-        (found, RecoveryStats { clean: true, ..RecoveryStats::default() })
+        Ok((found, RecoveryStats { clean: true, ..RecoveryStats::default() }))
     }
 
+    /// Reads the state; a second time, if there is damage and the options ask for what lies before it.
     fn read(context: &Context, current: &Current) -> Result<(Found, RecoveryStats)> {
+        match Found::try_read(context, current, false) {
+            Err(e) if e.is_corruption() && context.options.log_recovery == LogRecovery::SalvagePrefix => {
+                tracing::warn!(error = %e, "salvaging what lies before the damage");
+                Found::try_read(context, current, true)
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn try_read(context: &Context, current: &Current, salvage: bool) -> Result<(Found, RecoveryStats)> {
         let fs = &*context.fs;
         let dir = &context.dir;
         let seal = current.seal.as_ref();
@@ -285,6 +311,7 @@ impl Found {
         }
         let state = fold(&scan).map_err(|e| e.with_file(&manifest_path))?;
         let files = files(fs, dir)?;
+        refuse_irregular(context, &files)?;
         let mut above = next_number(&files);
         if sabotage::is(Bug::FileNumberReused) {
             above = 1;
@@ -301,6 +328,7 @@ impl Found {
             kept: Vec::new(),
             log_end: LogPosition { segment: 0, offset: 0 },
             files,
+            damaged: Vec::new(),
         };
         for family in state.families.into_values() {
             let mut tables = Vec::new();
@@ -314,7 +342,8 @@ impl Found {
         }
         let mut stats =
             RecoveryStats { clean: seal.is_some(), torn_tail_bytes: scan.torn_tail_bytes, ..RecoveryStats::default() };
-        found.replay(context, current, state.log_first, state.log_synced, &mut stats)?;
+        let seal = seal.filter(|_| !salvage);
+        found.replay(context, seal, state.log_first, state.log_synced, salvage, &mut stats)?;
         Ok((found, stats))
     }
 
@@ -333,9 +362,10 @@ impl Found {
     fn replay(
         &mut self,
         context: &Context,
-        current: &Current,
+        seal: Option<&Seal>,
         log_first: u64,
         log_synced: Option<LogPosition>,
+        salvage: bool,
         stats: &mut RecoveryStats,
     ) -> Result<()> {
         let mut numbers: Vec<u64> = self
@@ -347,7 +377,6 @@ impl Found {
             })
             .collect();
         numbers.sort_unstable();
-        let seal = current.seal.as_ref();
         if let Some(seal) = seal {
             // Under a seal the list of logs is exact; a file that it does not name is none of ours.
             numbers = seal.logs.iter().map(|l| l.number).collect();
@@ -356,7 +385,7 @@ impl Found {
             }
         }
         let promised = log_synced.filter(|p| p.segment >= log_first && p.offset > 0);
-        if let Some(p) = promised.filter(|p| !numbers.contains(&p.segment)) {
+        if let Some(p) = promised.filter(|p| !salvage && !numbers.contains(&p.segment)) {
             return Err(Error::corruption("a log segment is missing that the manifest says is durable")
                 .with_file(FileName::Wal(p.segment).path(&context.dir)));
         }
@@ -370,11 +399,18 @@ impl Found {
                 batches += 1;
                 self.replay_record(context, header, payload, memtable_size)
             };
-            let rules = ReplayRules { db_id, log_first, durable_hint: hint, seal, live: false };
+            let rules = ReplayRules { db_id, log_first, durable_hint: hint, seal, live: false, salvage };
             wal::replay(&*fs, &context.dir, &numbers, &rules, &mut visit).map_err(missing_is_damage)?
         };
         stats.batches = batches;
-        stats.torn_tail_bytes += scan.torn_tail_bytes;
+        if let Some(damage) = &scan.damage {
+            tracing::warn!(%damage, bytes = scan.torn_tail_bytes, "the log is given up from here on");
+            stats.salvage_lost_bytes = scan.torn_tail_bytes;
+            self.damaged = numbers.iter().copied().filter(|n| *n >= scan.end.segment).collect();
+            stats.salvage_segments = self.damaged.len() as u64;
+        } else {
+            stats.torn_tail_bytes += scan.torn_tail_bytes;
+        }
         stats.log_bytes = scan.segments.iter().map(|s| s.valid_len).sum();
         if !sabotage::is(Bug::LastNumberForgotten) {
             self.last_seq = self.last_seq.max(scan.next_seq.map_or(0, |next| next - 1));
@@ -417,17 +453,21 @@ impl Found {
 
     fn replay_batch(&mut self, header: &RecordHeader, payload: &[u8], memtable_size: usize) -> Result<()> {
         let buffer: Arc<[u8]> = Arc::from(payload);
-        if batch::count_entries(&buffer)? != header.count {
+        // All of it is checked before any of it is applied.
+        let mut count = 0u64;
+        for entry in batch::walk(&buffer) {
+            let id = family_of(&entry?);
+            if id.0 >= self.next_family {
+                return Err(Error::corruption(format!("a batch names column family {id}, which never was")));
+            }
+            count += 1;
+        }
+        if count != u64::from(header.count) {
             return Err(Error::corruption("a batch has another number of entries than its log record says"));
         }
         for (seq, entry) in (header.first_seq..).zip(batch::walk(&buffer)) {
             let entry = entry?;
-            let id = match &entry {
-                BatchEntry::Put { family, .. }
-                | BatchEntry::Delete { family, .. }
-                | BatchEntry::DeleteRange { family, .. } => *family,
-            };
-            match self.families.get(&id) {
+            match self.families.get(&family_of(&entry)) {
                 Some(_)
                     if matches!(entry, BatchEntry::DeleteRange { .. }) && sabotage::is(Bug::RangeDeleteNotReplayed) => {
                 }
@@ -446,9 +486,7 @@ impl Found {
                     }
                 }
                 // In tables already, or of a family that was dropped later.
-                Some(_) => {}
-                None if id.0 < self.next_family => {}
-                None => return Err(Error::corruption(format!("a batch names column family {id}, which never was"))),
+                Some(_) | None => {}
             }
         }
         Ok(())
@@ -500,6 +538,32 @@ impl Found {
     }
 }
 
+fn family_of(entry: &BatchEntry<'_>) -> FamilyId {
+    match entry {
+        BatchEntry::Put { family, .. } | BatchEntry::Delete { family, .. } | BatchEntry::DeleteRange { family, .. } => {
+            *family
+        }
+    }
+}
+
+/// Fails if something with one of our names is no regular file: a symbolic link, say, which might lead
+/// anywhere. Tables are looked at as the manifest names them.
+fn refuse_irregular(context: &Context, files: &[FileName]) -> Result<()> {
+    for file in files.iter().filter(|f| !matches!(f, FileName::Table(_))) {
+        let path = file.path(&context.dir);
+        let found = find(&*context.fs, &path).map_err(|e| Error::io("look at a file", &path, e))?;
+        if found.is_some_and(|m| !m.is_file) {
+            return Err(irregular(&path));
+        }
+    }
+    Ok(())
+}
+
+fn irregular(path: &Path) -> Error {
+    Error::corruption("it is a symbolic link or something else that is no regular file; none is followed here")
+        .with_file(path)
+}
+
 /// A manifest or log segment that is named and not there has been lost.
 fn missing_is_damage(e: Error) -> Error {
     match e.io_kind() {
@@ -512,7 +576,8 @@ fn missing_is_damage(e: Error) -> Error {
 fn check_table_file(context: &Context, meta: &TableMeta) -> Result<()> {
     let path = FileName::Table(meta.number).path(&context.dir);
     match context.fs.metadata(&path) {
-        Ok(m) if m.len == meta.size && m.is_file => Ok(()),
+        Ok(m) if !m.is_file => Err(irregular(&path).with_offset(0)),
+        Ok(m) if m.len == meta.size => Ok(()),
         Ok(m) => Err(Error::corruption(format!("the table has {} bytes; the manifest says {}", m.len, meta.size))
             .with_file(path)
             .with_offset(m.len.min(meta.size))),
@@ -523,11 +588,87 @@ fn check_table_file(context: &Context, meta: &TableMeta) -> Result<()> {
     }
 }
 
-/// Makes what was found the live state.
+/// Makes what was found the live state. On a full disk the reserve is given back for it.
 fn take_over(context: Context, mut found: Found, lock: Box<dyn FileLock>) -> Result<Parts> {
+    let fs = &*context.fs;
+    let reserve = FileName::Reserve.path(&context.dir);
+    let released = |e: &Error| e.kind() == ErrorKind::NoSpace && fs.remove_file(&reserve).is_ok();
+    let first_new = found.next_file;
+    let committed = match commit(&context, &mut found) {
+        Err(e) if released(&e) => commit(&context, &mut found),
+        outcome => outcome,
+    };
+    let (manifest, segment_number) = committed.inspect_err(|_| undo(&context, &found, first_new))?;
+    let begin_log = || {
+        LiveLog::create(
+            context.fs.clone(),
+            context.dir.clone(),
+            found.db_id,
+            context.seed,
+            context.metrics.clone(),
+            segment_number,
+            found.kept.clone(),
+            found.log_end,
+            found.last_seq,
+        )
+    };
+    // The manifest names the first segment: another attempt must make the same one.
+    let log = match begin_log() {
+        Err(e) if released(&e) => begin_log(),
+        outcome => outcome,
+    }?;
+    let first_segment = found.kept.first().map_or(segment_number, |s| s.number);
+    remove_garbage(&context, &found, manifest.number(), first_segment);
+    lock.sign();
+    Ok(Parts {
+        reserve: Reserve::make(context.fs.clone(), &context.dir, context.options.reserve_size),
+        context,
+        db_id: found.db_id,
+        families: found.families.into_values().collect(),
+        next_family: found.next_family,
+        next_file: found.next_file,
+        last_seq: found.last_seq,
+        log: Some(log),
+        manifest: Some(manifest),
+        obsolete: found.obsolete,
+        lock: Some(lock),
+        created: found.created,
+    })
+}
+
+/// Removes what a failed [`commit`] has made, unless CURRENT may name it.
+fn undo(context: &Context, found: &Found, first_new: u64) {
+    let fs = &*context.fs;
+    let unnamed = current::read_current(fs, &context.dir).is_ok_and(|c| c.is_none_or(|c| c.manifest < first_new));
+    if !unnamed {
+        return;
+    }
+    for n in first_new..found.next_file {
+        context.tables.forget(n);
+        for file in [FileName::Table(n), FileName::Manifest(n)] {
+            let _ = fs.remove_file(&file.path(&context.dir)); // Most were never made.
+        }
+    }
+    for &n in &found.damaged {
+        let _ = fs.remove_file(&FileName::Wal(n).set_aside_path(&context.dir));
+    }
+    // What was given back for the attempt.
+    if find(fs, &FileName::Reserve.path(&context.dir)).is_ok_and(|f| f.is_none())
+        && found.files.contains(&FileName::Reserve)
+    {
+        drop(Reserve::make(context.fs.clone(), &context.dir, context.options.reserve_size));
+    }
+}
+
+/// Makes the new state durable, up to the moment when CURRENT names it: its manifest, and the number of
+/// the log segment to begin. It may be called again after a failure.
+fn commit(context: &Context, found: &mut Found) -> Result<(ManifestWriter, u64)> {
     let clean = !found.kept.is_empty();
     if !clean {
-        flush_replayed(&context, &mut found)?;
+        flush_replayed(context, found)?;
+    }
+    for &n in &found.damaged {
+        set_aside(context, FileName::Wal(n))?;
     }
     let manifest_number = found.next_file;
     let segment_number = found.next_file + 1;
@@ -552,41 +693,33 @@ fn take_over(context: Context, mut found: Found, lock: Box<dyn FileLock>) -> Res
         fs.sync_dir(&context.dir).map_err(|e| Error::io("sync the directory", &context.dir, e))?;
     }
     if sabotage::is(Bug::LogsGoneBeforeCurrent) {
-        remove_garbage(&context, &found, manifest_number, first_segment);
+        remove_garbage(context, found, manifest_number, first_segment);
     }
     let current = Current { db_id: found.db_id, manifest: manifest_number, seal: None };
     if !(sabotage::is(Bug::SealKept) && clean) {
         current::write_current(fs, &context.dir, &current)?;
     }
-    let log = LiveLog::create(
-        context.fs.clone(),
-        context.dir.clone(),
-        found.db_id,
-        context.seed,
-        context.metrics.clone(),
-        segment_number,
-        found.kept.clone(),
-        found.log_end,
-        found.last_seq,
-    )?;
-    remove_garbage(&context, &found, manifest_number, first_segment);
-    Ok(Parts {
-        context,
-        db_id: found.db_id,
-        families: found.families.into_values().collect(),
-        next_family: found.next_family,
-        next_file: found.next_file,
-        last_seq: found.last_seq,
-        log: Some(log),
-        manifest: Some(manifest),
-        obsolete: found.obsolete,
-        lock: Some(lock),
-        created: found.created,
-    })
+    Ok((manifest, segment_number))
+}
+
+/// Gives a file its second name, before the new state lets the first one go.
+fn set_aside(context: &Context, file: FileName) -> Result<()> {
+    let (from, to) = (file.path(&context.dir), file.set_aside_path(&context.dir));
+    match context.fs.hard_link(&from, &to) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(Error::io("set the damaged log aside", &to, e)),
+        // By an attempt that did not come to its end: numbers are never used again.
+        _ => Ok(()),
+    }
 }
 
 /// Writes what an unclean log gave into new, synced tables.
 fn flush_replayed(context: &Context, found: &mut Found) -> Result<()> {
+    let outcome = flush_families(context, found);
+    // A failed sync of the directory poisons a handle; here there is none yet.
+    outcome.map_err(|e| if e.kind() == ErrorKind::Poisoned { e.with_kind(ErrorKind::Io) } else { e })
+}
+
+fn flush_families(context: &Context, found: &mut Found) -> Result<()> {
     let next = std::cell::Cell::new(found.next_file);
     let next_file = || {
         let n = next.get();
@@ -621,12 +754,13 @@ fn flush_replayed(context: &Context, found: &mut Found) -> Result<()> {
             next_file: &next_file,
             cancelled: &|| false,
         };
-        let meta = flush::run(&job, &memtables).map_err(|e| e.with_column_family(&*family.name()))?;
+        let meta = flush::run(&job, &memtables).map_err(|e| e.with_column_family(&*family.name()));
+        found.next_file = next.get();
+        let meta = meta?;
         let added: Vec<(usize, Arc<TableFile>)> = meta.into_iter().map(|m| (0, found.table_file(m))).collect();
         let version = family.view().version.apply(&added, &[])?;
         family.install(version, &memtables, Some(found.last_seq));
     }
-    found.next_file = next.get();
     Ok(())
 }
 
@@ -643,9 +777,11 @@ fn remove_garbage(context: &Context, found: &Found, manifest: u64, first_segment
             FileName::Wal(n) => n < first_segment || !found.kept.iter().any(|s| s.number == n),
             FileName::Manifest(n) => n != manifest,
             FileName::CurrentTemp => true,
-            FileName::Current | FileName::Lock | FileName::Blob(_) => false,
+            FileName::Current | FileName::Lock | FileName::Reserve | FileName::Blob(_) => false,
         };
-        if garbage && context.fs.remove_file(&file.path(&context.dir)).is_ok() {
+        let path = file.path(&context.dir);
+        let ours = || context.fs.metadata(&path).is_ok_and(|m| m.is_file);
+        if garbage && ours() && context.fs.remove_file(&path).is_ok() {
             context.metrics.files_deleted.inc();
         }
     }

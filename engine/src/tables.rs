@@ -1,14 +1,15 @@
 //! The tables that are open: each is opened once and shared, at most so many at a time.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::cache::{BlockCache, CacheKey};
 use crate::clock::Clock;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::fs::Fs;
 use crate::metrics::{FamilyMetrics, Metrics};
 use crate::pool::Pool;
-use crate::sync::Arc;
+use crate::sync::{Arc, Mutex};
 use crate::table::block::Block;
 use crate::table::reader::{Table, TableContext};
 use crate::version::TableFile;
@@ -25,6 +26,8 @@ pub struct Tables {
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
     pool: Option<Arc<Pool>>,
+    /// Tables whose filter is damaged, and how.
+    bad_filters: Mutex<BTreeMap<u64, Error>>,
 }
 
 impl Tables {
@@ -47,6 +50,7 @@ impl Tables {
             metrics,
             clock,
             pool,
+            bad_filters: Mutex::default(),
         }
     }
 
@@ -57,14 +61,32 @@ impl Tables {
             return Ok(table);
         }
         self.open.get_or_insert_with(&key, || {
-            Ok((Table::open(&*self.fs, &self.dir, &file.meta, &self.context(family, level))?, 1))
+            let table = Table::open(&*self.fs, &self.dir, &file.meta, &self.context(family, level))?;
+            self.note_filter(&table);
+            Ok((table, 1))
         })
     }
 
     /// Opens a table anew, past the open ones, so that its index, filter and footer are read from
     /// disk and checked now.
     pub fn open_fresh(&self, file: &TableFile, family: &Arc<FamilyMetrics>) -> Result<Arc<Table>> {
-        Table::open(&*self.fs, &self.dir, &file.meta, &self.context(family, 0))
+        let table = Table::open(&*self.fs, &self.dir, &file.meta, &self.context(family, 0))?;
+        self.note_filter(&table);
+        Ok(table)
+    }
+
+    fn note_filter(&self, table: &Table) {
+        if let Some(error) = table.filter_error() {
+            tracing::warn!(%error, "a damaged filter is left out");
+            self.bad_filters.lock().insert(table.meta().number, error.clone());
+        } else if !self.bad_filters.lock().is_empty() {
+            self.bad_filters.lock().remove(&table.meta().number);
+        }
+    }
+
+    /// Tables whose filter was found damaged, and how. They are searched without it.
+    pub fn bad_filters(&self) -> Vec<(u64, Error)> {
+        self.bad_filters.lock().iter().map(|(n, e)| (*n, e.clone())).collect()
     }
 
     fn context(&self, family: &Arc<FamilyMetrics>, level: usize) -> TableContext {
@@ -85,6 +107,7 @@ impl Tables {
 
     /// Closes a table that is about to be removed, and forgets its blocks.
     pub fn forget(&self, number: u64) {
+        self.bad_filters.lock().remove(&number);
         let key = CacheKey { file: number, block: 0 };
         if let Some(table) = self.open.get(&key) {
             self.open.remove(&key);

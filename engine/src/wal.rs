@@ -32,7 +32,7 @@ use crate::checksum::{FileHasher, crc32};
 use crate::coding::{Input, put_u32, put_u64};
 use crate::error::{Error, ErrorKind, Result};
 use crate::filename::FileName;
-use crate::fs::{File, Fs};
+use crate::fs::{File, Fs, allocate_ahead};
 use crate::header::{FileHeader, FileKind, HEADER_LEN};
 use crate::key::{SEQ_MAX, SeqNo};
 use crate::record::reader::{Found, RecordReader};
@@ -194,9 +194,9 @@ impl SegmentWriter {
         let end = self.end + buffer.len() as u64;
         if end > self.allocated {
             let step = self.allocated.clamp(ALLOCATE_STEP_MIN, ALLOCATE_STEP_MAX);
-            let wanted = end.next_multiple_of(step);
-            self.file.allocate(wanted).map_err(|e| Error::io("reserve space for the log", &self.path, e))?;
-            self.allocated = wanted;
+            let outcome = allocate_ahead(&*self.file, self.end, end, step);
+            self.allocated = *outcome.as_ref().unwrap_or(&self.end);
+            outcome.map_err(|e| Error::io("reserve space for the log", &self.path, e))?;
         }
         if let Err(e) = self.file.write_all_at(buffer, self.end)
             && !sabotage::is(Bug::WriteErrorDiscarded)
@@ -206,7 +206,14 @@ impl SegmentWriter {
                 self.end = end;
                 return Err(error);
             }
-            return Err(match self.file.set_len(self.end) {
+            self.allocated = self.end;
+            let mut cut = self.file.set_len(self.end);
+            if error.kind() == ErrorKind::NoSpace {
+                // The caller goes on and says that nothing was written. Some of the records may lie
+                // there whole, so it must hold after a loss of power too.
+                cut = cut.and_then(|()| self.file.sync_data());
+            }
+            return Err(match cut {
                 Ok(()) => error,
                 Err(_) => {
                     self.state = WriterState::Broken;
@@ -280,12 +287,14 @@ pub struct ReplayRules<'a> {
     pub seal: Option<&'a Seal>,
     /// A writer may be at work: no verdict, stop at the first record that does not parse.
     pub live: bool,
+    /// Damage ends the log where it lies instead of failing; [`LogScan::damage`] says what it is.
+    pub salvage: bool,
 }
 
 impl<'a> ReplayRules<'a> {
     /// A database that nobody writes and whose manifest promises nothing.
     pub fn new(db_id: u128) -> ReplayRules<'a> {
-        ReplayRules { db_id, log_first: 0, durable_hint: LogPosition::START, seal: None, live: false }
+        ReplayRules { db_id, log_first: 0, durable_hint: LogPosition::START, seal: None, live: false, salvage: false }
     }
 }
 
@@ -307,7 +316,7 @@ pub struct ScannedSegment {
 }
 
 /// What [`replay`] found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct LogScan {
     /// The segments of the chain, up to the one in which the log ends.
     pub segments: Vec<ScannedSegment>,
@@ -321,6 +330,8 @@ pub struct LogScan {
     pub torn_tail_bytes: u64,
     /// Why the log ends there, unless it ends where the last file does.
     pub stopped: Option<String>,
+    /// The damage at which a salvaging replay ended the log.
+    pub damage: Option<Error>,
 }
 
 /// Hands every record of the log to `visit`, in order, with its position; end marks are left out.
@@ -351,18 +362,21 @@ pub fn replay(
     }
     remove_orphans(&mut segments, &mut scan.orphans);
     let defect = scan_chain(&mut segments, rules, &mut scan, visit)?;
-    let Some(Defect { at, reason }) = defect else {
+    let Some(Defect { at, reason, damage: found }) = defect else {
         if rules.durable_hint > scan.end && !rules.live {
-            return Err(damage(dir, scan.end, "the log ends here", rules.durable_hint));
+            scan.judge(damage(dir, scan.end, "the log ends here", rules.durable_hint), rules)?;
         }
         return Ok(scan);
     };
     scan.end = at;
-    if !rules.live {
+    if let Some(error) = found {
+        scan.judge(error, rules)?;
+    } else if !rules.live {
         if rules.seal.is_some() {
-            return Err(Error::corruption(format!("{reason}, in a log that was closed cleanly"))
+            let error = Error::corruption(format!("{reason}, in a log that was closed cleanly"))
                 .with_file(FileName::Wal(at.segment).path(dir))
-                .with_offset(at.offset));
+                .with_offset(at.offset);
+            scan.judge(error, rules)?;
         }
         let mut promised = promise_beyond(&mut segments, at)?.max(rules.durable_hint);
         if sabotage::is(Bug::DamageIsTail) {
@@ -370,7 +384,7 @@ pub fn replay(
         }
         let follows = segments.last().is_some_and(|s| s.number > at.segment);
         if promised > at || sabotage::is(Bug::TornTailRefused) || follows && sabotage::is(Bug::UncleanTailIsDamage) {
-            return Err(damage(dir, at, &reason, promised));
+            scan.judge(damage(dir, at, &reason, promised), rules)?;
         }
     }
     let dropped = |s: &Segment| match s.number.cmp(&at.segment) {
@@ -381,6 +395,17 @@ pub fn replay(
     scan.torn_tail_bytes = segments.iter().map(dropped).sum();
     scan.stopped = Some(reason);
     Ok(scan)
+}
+
+impl LogScan {
+    /// Damage is an error, or what a salvaging replay notes.
+    fn judge(&mut self, error: Error, rules: &ReplayRules<'_>) -> Result<()> {
+        if !rules.salvage {
+            return Err(error);
+        }
+        self.damage = Some(error);
+        Ok(())
+    }
 }
 
 /// What lies in a segment, as [`scan_file`] and [`manifest::scan_file`](crate::version::manifest::scan_file)
@@ -513,6 +538,22 @@ impl fmt::Display for SegmentHeader {
 struct Defect {
     at: LogPosition,
     reason: String,
+    /// Set if it is damage whatever was promised: whole records that do not fit together.
+    damage: Option<Error>,
+}
+
+impl Defect {
+    fn new(at: LogPosition, reason: String) -> Defect {
+        Defect { at, reason, damage: None }
+    }
+
+    /// Damage at `at`; other errors are not the log's.
+    fn damage(at: LogPosition, error: Error) -> Result<Option<Defect>> {
+        if !error.is_corruption() {
+            return Err(error);
+        }
+        Ok(Some(Defect { at, reason: error.message().to_string(), damage: Some(error) }))
+    }
 }
 
 /// A segment on its way through [`replay`].
@@ -620,7 +661,7 @@ fn scan_chain(
 ) -> Result<Option<Defect>> {
     if rules.log_first > 0 && segments.first().is_none_or(|s| s.number != rules.log_first) {
         let at = LogPosition { segment: rules.log_first, offset: 0 };
-        return Ok(Some(Defect { at, reason: format!("log segment {} is missing", rules.log_first) }));
+        return Ok(Some(Defect::new(at, format!("log segment {} is missing", rules.log_first))));
     }
     for i in 0..segments.len() {
         let number = segments[i].number;
@@ -633,19 +674,21 @@ fn scan_chain(
             (Some((header, reader)), None) => (*header, reader),
             (_, defect) => {
                 let reason = defect.take().unwrap_or_default();
-                return Ok(Some(Defect { at: LogPosition { segment: number, offset: 0 }, reason }));
+                return Ok(Some(Defect::new(LogPosition { segment: number, offset: 0 }, reason)));
             }
         };
         if before.is_some_and(|before| header.previous.segment != before.number) {
             let reason = format!("log segment {} is missing", header.previous.segment);
-            return Ok(Some(Defect { at: scan.end, reason }));
+            return Ok(Some(Defect::new(scan.end, reason)));
         }
         let mut expected_seq = scan.next_seq.unwrap_or(header.first_seq);
         if sabotage::is(Bug::GapReplayed) || sabotage::is(Bug::OlderDamageSkipped) {
             expected_seq = header.first_seq;
         }
-        check_sequence(expected_seq, header.first_seq)
-            .map_err(|e| e.with_file(&*path).with_offset(HEADER_LEN as u64))?;
+        if let Err(e) = check_sequence(expected_seq, header.first_seq) {
+            let at = LogPosition { segment: number, offset: 0 };
+            return Defect::damage(at, e.with_file(&*path).with_offset(HEADER_LEN as u64));
+        }
         scan.segments.push(ScannedSegment {
             number,
             previous: header.previous,
@@ -662,18 +705,19 @@ fn scan_chain(
             if stated_end == Some(offset) {
                 break None;
             }
-            let record = match reader.read(offset)? {
-                Found::Record(record) => record,
-                Found::Defect(_) if sabotage::is(Bug::ZerosSkipped) => match reader.find(offset + 8, u64::MAX)? {
+            let record = match reader.read(offset) {
+                Err(e) => return Defect::damage(scan.end, e),
+                Ok(Found::Record(record)) => record,
+                Ok(Found::Defect(_)) if sabotage::is(Bug::ZerosSkipped) => match reader.find(offset + 8, u64::MAX)? {
                     Some((next, _, header)) => {
                         (offset, expected_seq) = (next, header.first_seq);
                         continue;
                     }
                     None => break None,
                 },
-                Found::Defect(reason) => break Some(reason),
-                Found::End if sabotage::is(Bug::GapReplayed) => break None,
-                Found::End => match stated_end {
+                Ok(Found::Defect(reason)) => break Some(reason),
+                Ok(Found::End) if sabotage::is(Bug::GapReplayed) => break None,
+                Ok(Found::End) => match stated_end {
                     None => break None,
                     Some(end) => {
                         break Some(format!("the segment ends here; the next one says that it ended at {end}"));
@@ -683,8 +727,9 @@ fn scan_chain(
             if has_end_mark || stated_end.is_some_and(|end| record.end > end) {
                 break Some("there is a record behind the segment's end".to_string());
             }
-            let checked = check_sequence(expected_seq, record.header.first_seq);
-            checked.map_err(|e| e.with_file(&*path).with_offset(offset))?;
+            if let Err(e) = check_sequence(expected_seq, record.header.first_seq) {
+                return Defect::damage(scan.end, e.with_file(&*path).with_offset(offset));
+            }
             let count = record.header.count;
             let counts = match record.header.kind {
                 RecordKind::Batch => count > 0,
@@ -692,20 +737,19 @@ fn scan_chain(
                 _ => count == 1,
             };
             if !counts {
-                return Err(Error::corruption(format!("a record cannot be {}", record.header))
-                    .with_file(&*path)
-                    .with_offset(offset));
+                let error = Error::corruption(format!("a record cannot be {}", record.header));
+                return Defect::damage(scan.end, error.with_file(&*path).with_offset(offset));
             }
             match record.header.kind {
                 RecordKind::Batch | RecordKind::FamilyOperation | RecordKind::Ingest => {
-                    visit(&record.header, record.payload, scan.end)
-                        .map_err(|e| e.with_file(&*path).with_offset(offset))?;
+                    if let Err(e) = visit(&record.header, record.payload, scan.end) {
+                        return Defect::damage(scan.end, e.with_file(&*path).with_offset(offset));
+                    }
                 }
                 RecordKind::End => has_end_mark = true,
                 kind => {
-                    return Err(Error::corruption(format!("a record of kind {} has no place in the log", kind.name()))
-                        .with_file(&*path)
-                        .with_offset(offset));
+                    let error = Error::corruption(format!("a record of kind {} has no place in the log", kind.name()));
+                    return Defect::damage(scan.end, error.with_file(&*path).with_offset(offset));
                 }
             }
             expected_seq += u64::from(count);
@@ -717,7 +761,7 @@ fn scan_chain(
         if let Some(reason) = defect
             && !(sabotage::is(Bug::OlderDamageSkipped) && i + 1 < segments.len())
         {
-            return Ok(Some(Defect { at: scan.end, reason }));
+            return Ok(Some(Defect::new(scan.end, reason)));
         }
     }
     Ok(None)
@@ -928,7 +972,8 @@ mod tests {
         let (scan, seqs) = log.replay(|rules| rules.log_first = 8).unwrap();
         assert_eq!((seqs.len(), scan.segments[0].previous.segment), (3, 7));
         let (scan, seqs) = Log { files: vec![], borders: vec![] }.replay(|_| ()).unwrap();
-        assert_eq!((scan, seqs), (LogScan::default(), vec![]));
+        assert!(scan.segments.is_empty() && scan.stopped.is_none() && seqs.is_empty());
+        assert_eq!((scan.end, scan.next_seq), (LogPosition::START, None));
     }
 
     /// The story: any one byte of the log is not what was written. If a later record says that the

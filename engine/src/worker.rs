@@ -7,8 +7,9 @@
 //! never waits behind one.
 //!
 //! Always true: a table is the input of at most one running job, and no two running jobs write into
-//! overlapping ranges of one level. A job that fails leaves its inputs as they were and is tried
-//! again after a pause; a table whose bytes are damaged is left out of compactions from then on.
+//! overlapping ranges of one level. A job that fails leaves its inputs as they were and its outputs
+//! removed, and is tried again after a pause; a table whose bytes are damaged is left out of compactions
+//! from then on. Whoever waits for jobs gives up when none has succeeded for `Options::stall_timeout`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -30,8 +31,12 @@ use crate::version::edit::VersionEdit;
 
 /// The first pause after a failed job; doubled up to [`RETRY_MAX`].
 const RETRY_MIN: Duration = Duration::from_millis(100);
-/// The longest pause after a failed job.
+/// The longest pause after a failed job, and every pause after one that met damage.
 const RETRY_MAX: Duration = Duration::from_secs(60);
+/// The longest pause after a job that found no space: space comes back without a word.
+const RETRY_NO_SPACE_MAX: Duration = Duration::from_secs(1);
+/// How long a wait for other jobs lasts before it looks around.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Schedules and runs background jobs of one store.
 pub struct Worker {
@@ -56,19 +61,44 @@ struct State {
     flushing: BTreeSet<FamilyId>,
     busy: BTreeSet<u64>,
     ranges: Vec<(FamilyId, RunningRange)>,
-    /// Tables with damaged bytes: inputs of no compaction.
-    excluded: BTreeSet<u64>,
+    /// Tables with damaged bytes, and what is wrong: inputs of no compaction.
+    excluded: BTreeMap<u64, Error>,
     /// Where the last compaction of a level ended, so that the next goes on from there.
     cursors: BTreeMap<FamilyId, [Vec<u8>; LEVELS]>,
-    retry: BTreeMap<FamilyId, Retry>,
+    /// Jobs that failed and have not succeeded since.
+    retry: BTreeMap<(FamilyId, Task), Retry>,
+    /// Jobs that succeeded: what those who wait see of progress.
+    succeeded: u64,
     /// Tables wholly under a range tombstone, by family, with the version they were found in.
     covered: BTreeMap<FamilyId, (Weak<Version>, SeqNo, BTreeSet<u64>)>,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Retry {
     at: Duration,
     pause: Duration,
+    /// When it failed first.
+    since: Duration,
+    times: u64,
+    error: Error,
+}
+
+/// What is tried again on its own account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Task {
+    Flush,
+    Compaction,
+}
+
+/// What goes wrong in the background.
+#[derive(Clone, Debug, Default)]
+pub struct Failures {
+    /// Failed attempts of the jobs that have not succeeded since.
+    pub times: u64,
+    /// How long it has been so.
+    pub lasting: Duration,
+    /// Tables that are left out of compactions, and why.
+    pub excluded: Vec<(u64, Error)>,
 }
 
 enum Job {
@@ -119,9 +149,22 @@ impl Worker {
         Ok(true)
     }
 
+    /// What goes wrong now.
+    pub fn failures(&self) -> Failures {
+        let Ok(store) = self.store() else { return Failures::default() };
+        let now = store.context.clock.now();
+        let state = self.shared.state.lock();
+        Failures {
+            times: state.retry.values().map(|r| r.times).sum(),
+            lasting: state.retry.values().map(|r| now.saturating_sub(r.since)).max().unwrap_or_default(),
+            excluded: state.excluded.iter().map(|(n, e)| (*n, e.clone())).collect(),
+        }
+    }
+
     /// Waits until nothing runs and nothing is left to do. Jobs that wait for a retry count as work.
     pub fn wait_for_idle(&self) -> Result<()> {
         let store = self.store()?;
+        let mut patience = Patience::new(&store, "background work has not come to its end");
         loop {
             if store.is_stepped() {
                 while self.step()? {}
@@ -136,16 +179,20 @@ impl Worker {
                 return Ok(());
             }
             self.shared.work.notify_all();
-            let _ = self.shared.changed.wait_timeout(state, Duration::from_millis(100));
+            patience.spend(&state)?;
+            let _ = self.shared.changed.wait_timeout(state, LOOK);
         }
     }
 
-    /// Begins no new background job until [`Worker::resume`]; returns when the running ones are done.
+    /// Begins no new background job until [`Worker::resume`]; returns when the running ones are done,
+    /// or when that takes too long.
     pub fn pause(&self) {
         let mut state = self.shared.state.lock();
         state.paused += 1;
-        while state.running > 0 {
-            state = self.shared.changed.wait(state);
+        let Ok(store) = self.store() else { return };
+        let mut patience = Patience::new(&store, "");
+        while state.running > 0 && patience.spend(&state).is_ok() {
+            (state, _) = self.shared.changed.wait_timeout(state, LOOK);
         }
     }
 
@@ -156,11 +203,15 @@ impl Worker {
         self.shared.work.notify_all();
     }
 
-    /// Flushes a family's sealed memtables, on this thread if nobody does it already.
+    /// Flushes the memtables of a family that are sealed now, on this thread if nobody does it already.
     pub fn flush(&self, family: &Arc<Family>) -> Result<()> {
         let store = self.store()?;
+        let mut patience = Patience::new(&store, "another flush has not come to its end");
+        // Not those that are sealed meanwhile: there may be no end of them.
+        let Some(last) = family.sealed().last().and_then(|m| m.last_seq()) else { return Ok(()) };
         loop {
-            if family.is_dropped() || family.sealed().is_empty() {
+            let done = family.sealed().first().and_then(|m| m.first_seq()).is_none_or(|first| first > last);
+            if family.is_dropped() || done {
                 return Ok(());
             }
             if let Some(e) = store.poisoned() {
@@ -169,7 +220,8 @@ impl Worker {
             {
                 let mut state = self.shared.state.lock();
                 if !state.flushing.insert(family.id) {
-                    let _ = self.shared.changed.wait_timeout(state, Duration::from_millis(100));
+                    patience.spend(&state)?;
+                    let _ = self.shared.changed.wait_timeout(state, LOOK);
                     continue;
                 }
                 state.running += 1;
@@ -182,6 +234,7 @@ impl Worker {
     /// there now and touches the range is rewritten once at least.
     pub fn compact_range(&self, family: &Arc<Family>, range: &KeyRange) -> Result<()> {
         let store = self.store()?;
+        let mut patience = Patience::new(&store, "other compactions have not come to their end");
         let begun = store.next_file();
         let bottom = family.view().version.last_level().max(1);
         for level in 0..=bottom {
@@ -202,7 +255,8 @@ impl Worker {
                 let in_the_way =
                     writes_here || version.tables().any(|(l, t)| l >= level && state.busy.contains(&t.number()));
                 if in_the_way && !store.is_stepped() {
-                    let _ = self.shared.changed.wait_timeout(state, Duration::from_millis(100));
+                    patience.spend(&state)?;
+                    let _ = self.shared.changed.wait_timeout(state, LOOK);
                     continue;
                 }
                 let older_than = if is_last(&version) { begun } else { arrived };
@@ -232,11 +286,14 @@ impl Worker {
         family: &Family,
         smallest: &[u8],
         largest: &Bound<Vec<u8>>,
-        body: impl FnOnce() -> R,
-    ) -> R {
+        body: impl FnOnce() -> Result<R>,
+    ) -> Result<R> {
+        let store = self.store()?;
+        let mut patience = Patience::new(&store, "a compaction of the same keys has not come to its end");
         let mut state = self.shared.state.lock();
         while state.ranges.iter().any(|(id, r)| *id == family.id && r.overlaps(smallest, largest)) {
-            state = self.shared.changed.wait(state);
+            patience.spend(&state)?;
+            (state, _) = self.shared.changed.wait_timeout(state, LOOK);
         }
         let claimed = (0..LEVELS).map(|level| RunningRange {
             from_level: level,
@@ -267,6 +324,32 @@ impl Worker {
         while state.running > 0 {
             state = self.shared.changed.wait(state);
         }
+    }
+}
+
+/// How long somebody waits for jobs without seeing one succeed.
+struct Patience<'a> {
+    store: &'a Store,
+    what: &'static str,
+    since: Duration,
+    succeeded: Option<u64>,
+}
+
+impl<'a> Patience<'a> {
+    fn new(store: &'a Store, what: &'static str) -> Patience<'a> {
+        Patience { store, what, since: store.context.clock.now(), succeeded: None }
+    }
+
+    /// Fails with `Stalled` once it is used up.
+    fn spend(&mut self, state: &State) -> Result<()> {
+        let now = self.store.context.clock.now();
+        if self.succeeded.replace(state.succeeded) != Some(state.succeeded) {
+            self.since = now;
+        }
+        if now.saturating_sub(self.since) < self.store.context.options.stall_timeout {
+            return Ok(());
+        }
+        Err(self.store.stalled(self.what))
     }
 }
 
@@ -318,7 +401,8 @@ fn take_job(store: &Arc<Store>, shared: &Shared) -> Option<Job> {
     if state.paused > 0 || state.shutdown || store.poisoned().is_some() {
         return None;
     }
-    let job = choose(store, &state)?;
+    // Whoever steps by hand asks for what is left, if only failed jobs are.
+    let job = choose(store, &state, false).or_else(|| choose(store, &state, true).filter(|_| store.is_stepped()))?;
     match &job {
         Job::Flush(family) => {
             state.flushing.insert(family.id);
@@ -334,17 +418,18 @@ fn take_job(store: &Arc<Store>, shared: &Shared) -> Option<Job> {
 }
 
 fn has_work(store: &Arc<Store>, state: &State) -> bool {
-    choose(store, state).is_some() || !state.retry.is_empty()
+    choose(store, state, true).is_some()
 }
 
-fn choose(store: &Arc<Store>, state: &State) -> Option<Job> {
+/// The most urgent job; `again` also takes those whose pause after a failure is not over.
+fn choose(store: &Arc<Store>, state: &State, again: bool) -> Option<Job> {
     let now = store.context.clock.now();
-    let families: Vec<Arc<Family>> =
-        store.families().into_iter().filter(|f| state.retry.get(&f.id).is_none_or(|r| r.at <= now)).collect();
+    let is_due = |family: &Family, task| again || state.retry.get(&(family.id, task)).is_none_or(|r| r.at <= now);
+    let families = store.families();
     // The family whose oldest sealed memtable is oldest pins the log: it goes first.
     let flush = families
         .iter()
-        .filter(|f| !state.flushing.contains(&f.id))
+        .filter(|f| !state.flushing.contains(&f.id) && is_due(f, Task::Flush))
         .filter_map(|f| Some((f.sealed().first()?.first_seq(), f)))
         .min_by_key(|(seq, _)| *seq);
     if let Some((_, family)) = flush {
@@ -356,11 +441,14 @@ fn choose(store: &Arc<Store>, state: &State) -> Option<Job> {
     if state.threads > 1 && state.compactions + 1 >= state.threads.max(2) {
         return None;
     }
-    let busy: BTreeSet<u64> = state.busy.union(&state.excluded).copied().collect();
+    let busy: BTreeSet<u64> = state.busy.iter().chain(state.excluded.keys()).copied().collect();
     let none = BTreeSet::new();
     let oldest_snapshot = store.snapshots.summary().1.unwrap_or_else(|| store.published());
     let mut best: Option<(f64, Arc<Family>, Plan)> = None;
     for family in families {
+        if !is_due(&family, Task::Compaction) {
+            continue;
+        }
         let view = family.view();
         let options = family.options();
         let running: Vec<RunningRange> =
@@ -431,11 +519,17 @@ fn run_job(store: &Arc<Store>, shared: &Shared, job: Job) -> Result<()> {
         store.poison(&error);
         Err(error)
     });
-    let (name, family) = match &job {
-        Job::Flush(family) => ("flush", Some(family)),
-        Job::Compact(family, _) => ("compaction", Some(family)),
+    let (name, task) = match &job {
+        Job::Flush(family) => ("flush", Some((family.id, Task::Flush))),
+        Job::Compact(family, _) => ("compaction", Some((family.id, Task::Compaction))),
         Job::Clean => ("clean", None),
     };
+    match &outcome {
+        Ok(()) => drop(store.reserve.restore()),
+        // Of a sync that was not that of a table: what is on disk is uncertain.
+        Err(e) if e.kind() == ErrorKind::Poisoned => store.poison(e),
+        Err(_) => {}
+    }
     let mut state = shared.state.lock();
     state.running -= 1;
     match &job {
@@ -456,37 +550,38 @@ fn run_job(store: &Arc<Store>, shared: &Shared, job: Job) -> Result<()> {
             } else if let Err(e) = &outcome
                 && e.is_corruption()
             {
-                exclude_damaged(&mut state, plan, e);
+                exclude_damaged(store, &mut state, plan, e);
             }
         }
         Job::Clean => {}
     }
-    if let Some(family) = family {
+    if let Some(task) = task {
         match &outcome {
             Ok(()) => {
-                state.retry.remove(&family.id);
+                state.succeeded += 1;
+                state.retry.remove(&task);
             }
             Err(e) if e.kind() == ErrorKind::Cancelled => {}
-            Err(_) => {
+            Err(e) => {
                 let now = store.context.clock.now();
-                let pause = state.retry.get(&family.id).map_or(RETRY_MIN, |r| (r.pause * 2).min(RETRY_MAX));
-                state.retry.insert(family.id, Retry { at: now + pause, pause });
+                let last = state.retry.remove(&task);
+                let retry = retry_after(last, e, now);
+                state.retry.insert(task, retry);
             }
         }
+        let live: BTreeSet<FamilyId> = store.families().iter().map(|f| f.id).collect();
+        state.retry.retain(|(family, _), _| live.contains(family));
     }
+    let failing = state.retry.values().max_by_key(|r| r.at).map(|r| r.error.clone());
+    store.set_background_error(failing);
     shared.changed.notify_all();
     shared.work.notify_all();
     drop(state);
     match &outcome {
-        Ok(()) => {
-            if family.is_some() {
-                store.set_background_error(None);
-            }
-        }
+        Ok(()) => {}
         Err(e) if e.kind() == ErrorKind::Cancelled => {}
         Err(e) => {
             store.context.metrics.background_errors.inc();
-            store.set_background_error(Some(e.clone()));
             store.event(&Event::BackgroundError { job: name, message: e.to_string() });
         }
     }
@@ -494,8 +589,24 @@ fn run_job(store: &Arc<Store>, shared: &Shared, job: Job) -> Result<()> {
     outcome
 }
 
-/// Leaves out of compactions the table that the error names, or all inputs if it names none.
-fn exclude_damaged(state: &mut State, plan: &Plan, error: &Error) {
+/// When a job that failed is tried again.
+fn retry_after(last: Option<Retry>, error: &Error, now: Duration) -> Retry {
+    let longest = if error.kind() == ErrorKind::NoSpace { RETRY_NO_SPACE_MAX } else { RETRY_MAX };
+    let pause = match &last {
+        _ if error.is_corruption() => RETRY_MAX,
+        Some(last) => (last.pause * 2).min(longest),
+        None => RETRY_MIN,
+    };
+    let (since, times) = last.map_or((now, 0), |l| (l.since, l.times));
+    Retry { at: now + pause, pause, since, times: times + 1, error: error.clone() }
+}
+
+/// Leaves out of compactions the input that the error names, or all of them if it names no file. Tables
+/// that are gone are forgotten.
+fn exclude_damaged(store: &Store, state: &mut State, plan: &Plan, error: &Error) {
+    let views: Vec<_> = store.families().iter().map(|f| f.view()).collect();
+    let live: BTreeSet<u64> = views.iter().flat_map(|v| v.version.tables().map(|(_, t)| t.number())).collect();
+    state.excluded.retain(|n, _| live.contains(n));
     let named = error
         .file()
         .and_then(|f| f.file_name())
@@ -503,12 +614,12 @@ fn exclude_damaged(state: &mut State, plan: &Plan, error: &Error) {
         .and_then(crate::filename::FileName::parse)
         .and_then(crate::filename::FileName::number);
     let inputs: Vec<u64> = plan.inputs.iter().flat_map(|(_, t)| t.iter().map(|t| t.number())).collect();
-    match named.filter(|n| inputs.contains(n)) {
-        Some(number) => {
-            state.excluded.insert(number);
-        }
-        None => state.excluded.extend(inputs),
-    }
+    let guilty: Vec<u64> = match named {
+        // One that is no input is an output that could not be read back: the inputs are sound.
+        Some(number) => inputs.into_iter().filter(|n| *n == number).collect(),
+        None => inputs,
+    };
+    state.excluded.extend(guilty.into_iter().map(|n| (n, error.clone())));
 }
 
 fn job_context<'a>(
@@ -548,14 +659,16 @@ fn run_flush(store: &Arc<Store>, family: &Arc<Family>) -> Result<()> {
     let cancelled = || false;
     let context = job_context(store, family, &options, &next_file, &cancelled);
     let named = |e: Error| e.with_column_family(&*family.name());
-    let meta = flush::run(&context, &memtables).map_err(named)?;
+    let meta = store.with_reserve(|| flush::run(&context, &memtables)).map_err(named)?;
     let bytes: u64 = memtables.iter().map(|m| m.size() as u64).sum();
     let edit =
         VersionEdit { added: meta.iter().map(|m| (family.id, 0, m.clone())).collect(), ..VersionEdit::default() };
-    let applied = store.apply(Change { family: family.clone(), edit, flushed: memtables }).map_err(named)?;
+    let applied = store.apply(Change { family: family.clone(), edit, flushed: memtables }).map_err(named);
     let took = store.context.clock.now().saturating_sub(begun);
-    if !applied {
+    if is_out(store, &applied) {
         remove_outputs(store, meta.iter().map(|m| m.number));
+    }
+    if !applied? {
         return Ok(());
     }
     store.measure_flush(bytes, took);
@@ -575,18 +688,20 @@ fn run_compaction(store: &Arc<Store>, shared: &Shared, family: &Arc<Family>, pla
     let cancelled = || shared.state.lock().shutdown || family.is_dropped();
     let context = job_context(store, family, &options, &next_file, &cancelled);
     let named = |e: Error| e.with_column_family(&*family.name());
-    let outcome = executor::run(&context, plan).map_err(named)?;
+    let outcome = store.with_reserve(|| executor::run(&context, plan)).map_err(named)?;
     let edit = VersionEdit {
         added: outcome.added.iter().map(|(level, meta)| (family.id, *level as u8, meta.clone())).collect(),
         deleted: outcome.deleted.iter().map(|(level, number)| (family.id, *level as u8, *number)).collect(),
         ..VersionEdit::default()
     };
     let old: BTreeSet<u64> = outcome.deleted.iter().map(|(_, n)| *n).collect();
-    let applied = store.apply(Change { family: family.clone(), edit, flushed: Vec::new() }).map_err(named)?;
+    let applied = store.apply(Change { family: family.clone(), edit, flushed: Vec::new() }).map_err(named);
     let took = store.context.clock.now().saturating_sub(begun);
-    if !applied {
+    if is_out(store, &applied) {
         let new = outcome.added.iter().map(|(_, m)| m.number).filter(|n| !old.contains(n));
         remove_outputs(store, new);
+    }
+    if !applied? {
         return Ok(());
     }
     if plan.from_level == 0 && !plan.trivial_move {
@@ -606,6 +721,14 @@ fn run_compaction(store: &Arc<Store>, shared: &Shared, family: &Arc<Family>, pla
         took,
     });
     Ok(())
+}
+
+/// True if an edit is certainly not in the manifest. A poisoned store does not know.
+fn is_out(store: &Store, applied: &Result<bool>) -> bool {
+    match applied {
+        Ok(applied) => !applied,
+        Err(_) => store.poisoned().is_none(),
+    }
 }
 
 fn remove_outputs(store: &Store, numbers: impl Iterator<Item = u64>) {

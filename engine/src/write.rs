@@ -8,7 +8,9 @@
 //!
 //! Always true: sequence numbers are given in the order of the log and are dense; a batch becomes
 //! visible as a whole, in that order, only after it is logged and applied; memtables are sealed
-//! only between batches, by the leader.
+//! only between batches, by the leader. A batch that gets no space or waits too long is in neither log
+//! nor memtable. Batches that only delete have a right to the reserve of a full disk; others wait for
+//! better times.
 
 use std::time::Duration;
 
@@ -19,8 +21,9 @@ use crate::key::{BATCH_LEN_MAX, FamilyId, SEQ_MAX, SeqNo};
 use crate::options::Durability;
 use crate::record::{LogPosition, RecordHeader, RecordKind};
 use crate::sabotage::{self, Bug};
-use crate::store::{Family, Store, pressure};
+use crate::store::{Family, LiveLog, Store, pressure};
 use crate::sync::{self, Arc, Condvar, Mutex, sleep};
+use crate::wal::FIRST_RECORD;
 
 /// Batches in one group, at most.
 const GROUP_BATCHES_MAX: usize = 256;
@@ -50,6 +53,8 @@ struct Leader {
 struct Waiter {
     /// None for one who wants the leadership itself.
     request: Option<Request>,
+    /// When it came: it waits for its turn and for background work together.
+    since: Duration,
     state: Mutex<WaiterState>,
     changed: Condvar,
 }
@@ -136,10 +141,12 @@ impl Writer {
                 drop(queue);
                 let Some(request) = request else { return Ok(nothing) };
                 let _hand_over = HandOver(self);
-                let committed = self.commit_group(&[&request]).pop();
+                let committed = self.commit_group(&[&request], None).pop();
                 return committed.unwrap_or_else(|| Err(Error::new(ErrorKind::Background, "a commit was lost")));
             }
-            let waiter = Arc::new(Waiter { request, state: Mutex::new(WaiterState::Waiting), changed: Condvar::new() });
+            let since = self.store.context.clock.now();
+            let state = Mutex::new(WaiterState::Waiting);
+            let waiter = Arc::new(Waiter { request, since, state, changed: Condvar::new() });
             queue.waiting.push(waiter.clone());
             waiter
         };
@@ -157,7 +164,7 @@ impl Writer {
         let followers = self.collect(own.payload.len());
         let requests: Vec<&Request> =
             [own].into_iter().chain(followers.iter().filter_map(|w| w.request.as_ref())).collect();
-        let mut outcomes = self.commit_group(&requests).into_iter();
+        let mut outcomes = self.commit_group(&requests, Some(waiter.since)).into_iter();
         let own_outcome = outcomes.next();
         for follower in &followers {
             let outcome = outcomes.next().unwrap_or_else(lost);
@@ -196,18 +203,30 @@ impl Writer {
         next.changed.notify_one();
     }
 
-    /// Commits a group: outcomes in the order of the requests.
-    fn commit_group(&self, requests: &[&Request]) -> Vec<Result<Committed>> {
+    /// Commits a group: outcomes in the order of the requests. `since` is when the first of them came,
+    /// unless that was just now.
+    fn commit_group(&self, requests: &[&Request], since: Option<Duration>) -> Vec<Result<Committed>> {
         let mut leader = self.leader.lock();
         let bytes: usize = requests.iter().map(|r| r.payload.len()).sum();
-        if let Err(e) = self.make_room(&mut leader, bytes) {
+        if let Err(e) = self.make_room(&mut leader, bytes, since) {
             return requests.iter().map(|_| Err(e.clone())).collect();
         }
         let mut families = Families::new(&self.store);
-        let checks: Vec<Result<()>> = requests.iter().map(|r| families.check(&r.payload)).collect();
-        let accepted: Vec<&Request> =
-            requests.iter().zip(&checks).filter(|(_, ok)| ok.is_ok()).map(|(r, _)| *r).collect();
-        let written = self.log_and_apply(&mut leader, &accepted, &mut families);
+        let mut checks: Vec<Result<()>> = requests.iter().map(|r| families.check(&r.payload)).collect();
+        if self.store.reserve.is_short()
+            && let Err(e) = self.store.check_space()
+        {
+            refuse_puts(requests, &mut checks, &e);
+        }
+        let mut written = self.log_and_apply(&mut leader, &accepted(requests, &checks), &mut families);
+        if let Err(e) = &written
+            && e.kind() == ErrorKind::NoSpace
+            && accepted(requests, &checks).into_iter().any(only_deletes)
+            && self.store.reserve.release()
+        {
+            refuse_puts(requests, &mut checks, e);
+            written = self.log_and_apply(&mut leader, &accepted(requests, &checks), &mut families);
+        }
         let mut written = written.map(|v| v.into_iter());
         checks
             .into_iter()
@@ -246,11 +265,10 @@ impl Writer {
             records.push((header, &request.payload));
             seq += u64::from(request.count);
         }
-        let end = log.append(&mut records).inspect_err(|e| {
+        let end = self.append(log, leader, &mut records).inspect_err(|_| {
             if sabotage::is(Bug::FailureTakesNumber) {
                 leader.last_seq = seq;
             }
-            self.after_failed_append(e);
         })?;
         if sabotage::is(Bug::PublishBeforeApply) {
             self.store.publish(seq);
@@ -279,11 +297,22 @@ impl Writer {
         Ok(committed)
     }
 
-    /// A full disk leaves the log as it was; any other failure leaves it in doubt.
+    /// Appends to the log; behind a segment that may not grow, to the next one.
+    fn append(&self, log: &LiveLog, leader: &Leader, records: &mut [(RecordHeader, &[u8])]) -> Result<LogPosition> {
+        let outcome = match log.append(records) {
+            Err(e) if e.io_kind() == Some(std::io::ErrorKind::FileTooLarge) && log.current_len() > FIRST_RECORD => {
+                self.begin_segment(leader).and_then(|()| log.append(records))
+            }
+            outcome => outcome,
+        };
+        outcome.inspect_err(|e| self.after_failed_append(e))
+    }
+
+    /// Neither a full disk nor a want of descriptors changes the log; any other failure leaves it in
+    /// doubt.
     fn after_failed_append(&self, error: &Error) {
-        if (error.kind() != ErrorKind::NoSpace || sabotage::is(Bug::FullDiskPoisons))
-            && !sabotage::is(Bug::FailedAppendForgiven)
-        {
+        let unchanged = error.kind() == ErrorKind::NoSpace || error.is_out_of_descriptors();
+        if (!unchanged || sabotage::is(Bug::FullDiskPoisons)) && !sabotage::is(Bug::FailedAppendForgiven) {
             self.store.poison(error);
         }
     }
@@ -292,14 +321,15 @@ impl Writer {
 
     /// Seals memtables and begins segments where it is time, and holds the group back as the
     /// controller says.
-    fn make_room(&self, leader: &mut Leader, bytes: usize) -> Result<()> {
+    fn make_room(&self, leader: &mut Leader, bytes: usize, since: Option<Duration>) -> Result<()> {
         self.store.check_writable()?;
-        self.hold_back(leader, bytes)?;
-        self.seal_full(bytes)?;
+        // Before the debt is looked at: what is not sealed nobody can pay off.
+        self.seal_full(bytes);
+        self.hold_back(leader, bytes, since)?;
         self.bound_log(leader)
     }
 
-    fn seal_full(&self, bytes: usize) -> Result<()> {
+    fn seal_full(&self, bytes: usize) {
         let options = &self.store.context.options;
         let quarter = options.memory_budget / 4;
         let mut total = 0;
@@ -314,11 +344,16 @@ impl Writer {
             }
         }
         if total + bytes > quarter
-            && let Some((_, family)) = largest
+            && let Some((size, family)) = largest
         {
             self.store.seal(&family);
+            if total - size > quarter {
+                // One batch has filled many families.
+                for family in self.store.families() {
+                    self.store.seal(&family);
+                }
+            }
         }
-        Ok(())
     }
 
     /// Begins a new segment when the current one is full, and flushes the family that pins the
@@ -334,9 +369,14 @@ impl Writer {
         let store = &self.store;
         let log = store.log()?;
         if log.current_len() >= store.context.options.log_segment_size {
-            log.rotate(store.next_file(), leader.last_seq + 1).inspect_err(|e| self.after_failed_append(e))?;
+            self.begin_segment(leader).inspect_err(|e| self.after_failed_append(e))?;
         }
         Ok(())
+    }
+
+    fn begin_segment(&self, leader: &Leader) -> Result<()> {
+        let log = self.store.log()?;
+        self.store.with_reserve(|| log.rotate(self.store.next_file(), leader.last_seq + 1))
     }
 
     /// Seals the memtable of the family that pins the oldest segment, if the log is too long.
@@ -355,11 +395,17 @@ impl Writer {
         }
         store.update_debt();
         // Without background threads nobody else would flush before memory runs short.
-        while store.is_stepped() && log.live_bytes() > log_size_max && store.step()? {}
+        while store.is_stepped() && log.live_bytes() > log_size_max && self.step() {}
         Ok(())
     }
 
-    fn hold_back(&self, leader: &mut Leader, bytes: usize) -> Result<()> {
+    /// Does a background job here; false if there is none or it failed, which is not the writer's
+    /// affair before the debt stops it.
+    fn step(&self) -> bool {
+        self.store.step().unwrap_or(false)
+    }
+
+    fn hold_back(&self, leader: &mut Leader, bytes: usize, since: Option<Duration>) -> Result<()> {
         let store = &self.store;
         if store.debt() < pressure::SLOWDOWN {
             leader.owed = Duration::ZERO;
@@ -369,8 +415,17 @@ impl Writer {
         if store.is_stepped() {
             // Without background threads the writer does the work itself.
             metrics.slowdowns.inc();
-            while store.debt() >= pressure::SLOWDOWN && store.step()? {}
-            return Ok(());
+            while store.debt() >= pressure::SLOWDOWN && self.step() {}
+            for _ in store.families() {
+                if store.debt() < 1.0 {
+                    break;
+                }
+                // What one family has let go may be pinned by the next.
+                self.flush_pinning()?;
+                while store.debt() >= 1.0 && self.step() {}
+            }
+            // Nobody else will do it, so there is nothing to wait for.
+            return if store.debt() < 1.0 { Ok(()) } else { Err(stalled(store, Duration::ZERO)) };
         }
         if let Some(rate) = store.allowed_rate() {
             leader.owed += Duration::from_secs_f64(bytes as f64 / rate);
@@ -385,16 +440,17 @@ impl Writer {
             }
         }
         if store.debt() >= 1.0 {
-            self.stall()?;
+            self.stall(since)?;
         }
         Ok(())
     }
 
-    /// Stops until the debt is below its limit again.
-    fn stall(&self) -> Result<()> {
+    /// Stops until the debt is below its limit again, or the time is up that began at `since`.
+    fn stall(&self, since: Option<Duration>) -> Result<()> {
         let store = &self.store;
         let metrics = &store.context.metrics;
         let begun = store.context.clock.now();
+        let since = since.unwrap_or(begun);
         metrics.stalls.inc();
         store.set_stalled(true);
         store.wake();
@@ -404,13 +460,9 @@ impl Writer {
                 outcome = Err(e);
                 break;
             }
-            let waited = store.context.clock.now().saturating_sub(begun);
+            let waited = store.context.clock.now().saturating_sub(since);
             let Some(left) = store.context.options.stall_timeout.checked_sub(waited).filter(|d| !d.is_zero()) else {
-                let mut message = format!("writes waited {:.1} s for flush and compaction", waited.as_secs_f64());
-                if let Some(cause) = store.background_error() {
-                    message.push_str(&format!("; the last background job failed: {cause}"));
-                }
-                outcome = Err(Error::new(ErrorKind::Stalled, message));
+                outcome = Err(stalled(store, waited));
                 break;
             };
             store.wait_progress(left.min(Duration::from_millis(100)), || store.debt() < 1.0);
@@ -425,6 +477,29 @@ impl Writer {
         metrics.stall_nanos.add(took.as_nanos() as u64);
         store.event(&Event::Stall { took });
         outcome
+    }
+}
+
+fn stalled(store: &Store, waited: Duration) -> Error {
+    store.stalled(&format!("writes waited {:.1} s for flush and compaction", waited.as_secs_f64()))
+}
+
+/// The requests that passed their checks.
+fn accepted<'a>(requests: &[&'a Request], checks: &[Result<()>]) -> Vec<&'a Request> {
+    requests.iter().zip(checks).filter(|(_, ok)| ok.is_ok()).map(|(r, _)| *r).collect()
+}
+
+/// True for a request that makes room sooner or later.
+fn only_deletes(request: &Request) -> bool {
+    batch::walk(&request.payload).all(|entry| !matches!(entry, Ok(BatchEntry::Put { .. }) | Err(_)))
+}
+
+/// Refuses the requests that need space for good.
+fn refuse_puts(requests: &[&Request], checks: &mut [Result<()>], error: &Error) {
+    for (request, check) in requests.iter().zip(checks) {
+        if check.is_ok() && !only_deletes(request) {
+            *check = Err(error.clone());
+        }
     }
 }
 
@@ -473,7 +548,10 @@ impl Exclusive<'_> {
         store.check_writable()?;
         self.writer.replace_full_segment(self.leader)?;
         let seq = self.leader.last_seq + 1;
-        store.log()?.append_edit(kind, seq, payload).inspect_err(|e| self.writer.after_failed_append(e))?;
+        let log = store.log()?;
+        store
+            .with_reserve(|| log.append_edit(kind, seq, payload))
+            .inspect_err(|e| self.writer.after_failed_append(e))?;
         self.leader.last_seq = seq;
         sync::note(seq);
         Ok(seq)

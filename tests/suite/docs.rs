@@ -108,6 +108,7 @@ fn file_names_are_those_of_format_md() {
         (FileName::Wal(7), "`nnnnnn.wal`"),
         (FileName::Table(7), "`nnnnnn.sst`"),
         (FileName::Blob(7), "`nnnnnn.blob`"),
+        (FileName::Reserve, "`RESERVE`"),
     ];
     let said: Vec<String> = names.iter().map(|(_, said)| format!("| {said} |")).collect();
     assert_says("engine/FORMAT.md", &said);

@@ -33,6 +33,7 @@ fn make(codec: &str) -> (Files, Content) {
         .background_threads(0)
         .decode_threads(0)
         .sync_interval(std::time::Duration::ZERO)
+        .reserve_size(0)
         .log_segment_size(16 << 10)
         .log_size_max(64 << 10);
     let setup = Setup { options, ..Setup::new(fs.clone(), 20_261_123) };

@@ -97,7 +97,7 @@ pub fn run(context: &JobContext<'_>, plan: &Plan) -> Result<Outcome> {
         return Ok(outcome);
     }
     let mut outputs = Outputs::new(context, plan);
-    let sync = || context.fs.sync_dir(context.dir).map_err(|e| Error::io("sync the directory", context.dir, e));
+    let sync = || sync_dir(context.fs, context.dir);
     let merged = merge(context, plan, &mut outputs).and_then(|()| outputs.verify()).and_then(|()| sync());
     match merged {
         Ok(()) => {
@@ -117,6 +117,12 @@ pub fn run(context: &JobContext<'_>, plan: &Plan) -> Result<Outcome> {
             Err(e)
         }
     }
+}
+
+/// Makes the names of new tables durable. A failure is `Poisoned`: nobody knows which names of which
+/// files the directory would have after a crash, and a second attempt would not tell.
+pub(crate) fn sync_dir(fs: &dyn Fs, dir: &Path) -> Result<()> {
+    fs.sync_dir(dir).map_err(|e| Error::io("sync the directory", dir, e).with_kind(ErrorKind::Poisoned))
 }
 
 /// A move is an edit only. A table whose codec is not the one its new depth wants is marked, to be

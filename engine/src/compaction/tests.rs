@@ -163,7 +163,7 @@ fn failures_leave_no_outputs() {
         (CallKind::Write, error, ErrorKind::Io),
         (CallKind::Write, Fault::Lost, ErrorKind::Corruption),
         (CallKind::Sync, error, ErrorKind::Io),
-        (CallKind::SyncDir, error, ErrorKind::Io),
+        (CallKind::SyncDir, error, ErrorKind::Poisoned),
         (CallKind::Read, error, ErrorKind::Io),
     ] {
         for skip in 0..3 {

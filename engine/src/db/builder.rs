@@ -107,8 +107,9 @@ impl Builder {
     }
 
     /// Opens a new database in a directory of its own under the system's temporary one; it is
-    /// removed with the last handle.
-    pub fn temporary(self) -> Result<Db> {
+    /// removed with the last handle. It keeps no reserve.
+    pub fn temporary(mut self) -> Result<Db> {
+        self.options.reserve_size = 0;
         static COUNT: still::AtomicU64 = still::AtomicU64::new(0);
         let unique = (random_seed() << 16) ^ COUNT.fetch_add(1, Ordering::Relaxed);
         #[allow(clippy::disallowed_methods, reason = "a temporary database lies where the system says")]

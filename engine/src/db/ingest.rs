@@ -6,6 +6,7 @@
 //! takes its place in the history like any write, and is replayed from the log if the manifest
 //! lacks it.
 
+use crate::compaction::executor::sync_dir;
 use crate::error::{Error, Result};
 use crate::filename::FileName;
 use crate::key::{self, Kind, Tag};
@@ -58,6 +59,7 @@ impl ColumnFamily {
         records: impl IntoIterator<Item = (K, V)>,
     ) -> Result<IngestReport> {
         self.inner.store.check_writable()?;
+        self.inner.store.check_space()?;
         self.family.check_open()?;
         let mut tables = Vec::new();
         let outcome = self.write_tables(records, &mut tables).and_then(|report| {
@@ -137,11 +139,7 @@ impl ColumnFamily {
             tables.push(rest.finish()?);
         }
         if !tables.is_empty() {
-            store
-                .context
-                .fs
-                .sync_dir(&store.context.dir)
-                .map_err(|e| Error::io("sync the directory", &store.context.dir, e))?;
+            sync_dir(&*store.context.fs, &store.context.dir).inspect_err(|e| store.poison(e))?;
         }
         report.tables = tables.len() as u64;
         report.stored_bytes = tables.iter().map(|t| t.size).sum();
@@ -168,7 +166,9 @@ impl ColumnFamily {
                     (meta.seq_min, meta.seq_max) = (seq, seq);
                     edit.added.push((family.id, level as u8, meta));
                 }
-                x.log_edit(RecordKind::Ingest, &encode_ingest(&edit)?)?;
+                let payload = encode_ingest(&edit)?;
+                store.make_space_for_edit(payload.len())?;
+                x.log_edit(RecordKind::Ingest, &payload)?;
                 edit.flushed.push((family.id, seq));
                 let applied = store.apply(Change { family: family.clone(), edit, flushed: Vec::new() });
                 // The record is in the log: if the manifest could not follow, the store is poisoned

@@ -6,7 +6,7 @@ use super::commit::Commit;
 use crate::batch;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filename::FileName;
-use crate::fs::{Fs, LockedBy};
+use crate::fs::{Fs, LockedBy, find};
 use crate::key::{FAMILY_NAME_LEN_MAX, SeqNo};
 use crate::options::{CfOptions, Durability};
 use crate::record::RecordKind;
@@ -37,7 +37,9 @@ impl Inner {
 
     /// Logs an operation on families, makes it durable in log and manifest, and publishes it.
     pub(super) fn family_operation(&self, x: &mut crate::write::Exclusive<'_>, edit: &VersionEdit) -> Result<()> {
-        let seq = x.log_edit(RecordKind::FamilyOperation, &encode_family_operation(edit)?)?;
+        let payload = encode_family_operation(edit)?;
+        self.store.make_space_for_edit(payload.len())?;
+        let seq = x.log_edit(RecordKind::FamilyOperation, &payload)?;
         // The record is in the log: if the manifest cannot follow, the next open decides.
         self.store.apply_family_edit(edit, seq).map_err(|e| self.store.after_logged(e))?;
         x.publish();
@@ -121,7 +123,7 @@ pub(super) fn check_family_name(name: &str) -> Result<()> {
 
 pub(crate) fn destroy(fs: &dyn Fs, dir: &Path) -> Result<()> {
     let current = FileName::Current.path(dir);
-    if fs.metadata(&current).is_err() {
+    if find(fs, &current).map_err(|e| Error::io("look for the database", &current, e))?.is_none() {
         return Err(recovery::missing(dir));
     }
     let lock = FileName::Lock.path(dir);

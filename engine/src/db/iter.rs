@@ -1,7 +1,7 @@
 //! Iterators and cursors over what a reader sees.
 
 use super::inner::check_readable;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::key::{KeyRange, SeqNo};
 use crate::read::{ReadCursor, ReadOptions};
 use crate::slice::Slice;
@@ -186,6 +186,8 @@ impl std::fmt::Debug for Iter {
 /// ```
 pub struct Cursor {
     cursor: ReadCursor,
+    /// Why it could not be moved. It stands nowhere then, until it is sent somewhere.
+    failed: Option<Error>,
     /// Keeps the database's lock; dropped last.
     _reading: Reading,
 }
@@ -196,42 +198,69 @@ impl Cursor {
         let view = family.view();
         let visible = at.unwrap_or_else(|| store.published());
         let cursor = view.cursor(range, visible, ReadOptions { fill_cache: true, read_ahead: true })?;
-        Ok(Cursor { cursor, _reading: Reading::new(&store) })
+        Ok(Cursor { cursor, failed: None, _reading: Reading::new(&store) })
     }
 
     /// True if it stands on an entry.
     pub fn valid(&self) -> bool {
-        self.cursor.valid()
+        self.failed.is_none() && self.cursor.valid()
+    }
+
+    /// Keeps a failure: a step from where a failed one has left off might leave entries out.
+    fn keep(&mut self, outcome: Result<()>) -> Result<()> {
+        self.failed = outcome.as_ref().err().cloned();
+        outcome
+    }
+
+    fn check_sound(&self) -> Result<()> {
+        match &self.failed {
+            Some(e) => Err(e.clone()),
+            None => Ok(()),
+        }
     }
 
     /// To the first entry.
     pub fn seek_to_first(&mut self) -> Result<()> {
-        self.cursor.seek_to_first()
+        let outcome = self.cursor.seek_to_first();
+        self.keep(outcome)
     }
 
     /// To the last entry.
     pub fn seek_to_last(&mut self) -> Result<()> {
-        self.cursor.seek_to_last()
+        let outcome = self.cursor.seek_to_last();
+        self.keep(outcome)
     }
 
     /// To the first entry at or after `key`.
     pub fn seek(&mut self, key: impl AsRef<[u8]>) -> Result<()> {
-        self.cursor.seek(key.as_ref())
+        let outcome = self.cursor.seek(key.as_ref());
+        self.keep(outcome)
     }
 
     /// To the last entry at or before `key`.
     pub fn seek_for_prev(&mut self, key: impl AsRef<[u8]>) -> Result<()> {
-        self.cursor.seek_for_prev(key.as_ref())
+        let outcome = self.cursor.seek_for_prev(key.as_ref());
+        self.keep(outcome)
     }
 
     /// To the next entry; from the last one off the end. Does nothing when not valid.
+    ///
+    /// # Errors
+    /// After a failure the cursor is not valid and every step fails alike, until it is sent to a key.
     pub fn next(&mut self) -> Result<()> {
-        self.cursor.next()
+        self.check_sound()?;
+        let outcome = self.cursor.next();
+        if outcome.is_err() { self.keep(outcome) } else { outcome }
     }
 
     /// To the entry before; from the first one off the end. Does nothing when not valid.
+    ///
+    /// # Errors
+    /// As [`Cursor::next`].
     pub fn prev(&mut self) -> Result<()> {
-        self.cursor.prev()
+        self.check_sound()?;
+        let outcome = self.cursor.prev();
+        if outcome.is_err() { self.keep(outcome) } else { outcome }
     }
 
     /// The key; empty when not valid.
@@ -247,11 +276,15 @@ impl Cursor {
     /// Appends up to `entries_max` entries from here on to `out` and moves behind them; how many
     /// there were. For scans that work on many entries at a time.
     pub fn next_chunk(&mut self, entries_max: usize, out: &mut Vec<(Slice, Slice)>) -> Result<usize> {
+        self.check_sound()?;
         let mut n = 0;
         while n < entries_max && self.cursor.valid() {
             out.push((self.cursor.key_slice(), self.cursor.value_slice()));
             n += 1;
-            self.cursor.next()?;
+            let outcome = self.cursor.next();
+            if outcome.is_err() {
+                self.keep(outcome)?;
+            }
         }
         Ok(n)
     }

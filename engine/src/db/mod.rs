@@ -28,5 +28,5 @@ pub(crate) use inner::destroy;
 pub use iter::{Cursor, Entry, Iter};
 pub use snapshot::{Reader, Snapshot};
 pub use stats::{
-    FamilyStats, Health, LevelStats, LogStats, ManifestStats, MemoryStats, SnapshotStats, Stats, TableInfo,
+    DamagedFile, FamilyStats, Health, LevelStats, LogStats, ManifestStats, MemoryStats, SnapshotStats, Stats, TableInfo,
 };

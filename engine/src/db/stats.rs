@@ -2,10 +2,12 @@
 
 use std::ops::Bound;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::family::ColumnFamily;
 use super::handle::Db;
 use crate::compaction::picker;
+use crate::error::Error;
 use crate::filename::FileName;
 use crate::metrics::{CodecCounters, Counters, LEVELS};
 use crate::options::CfOptions;
@@ -160,14 +162,43 @@ pub struct Health {
     pub poisoned: Option<String>,
     /// The last failure of a background job that has not succeeded since.
     pub background_error: Option<String>,
+    /// Attempts that failed of the background jobs that have not succeeded since.
+    pub background_failures: u64,
+    /// How long the oldest of them has been failing.
+    pub background_failing: Duration,
     /// True while a write is stopped for background work.
     pub stalled: bool,
+    /// Bytes of disk that are set aside for the day when there are no others; see
+    /// [`Options::reserve_size`](crate::Options::reserve_size).
+    pub reserve_bytes: u64,
+    /// True after the reserve was given back and before it could be made again: writes that need
+    /// space are refused.
+    pub short_of_space: bool,
+    /// Tables with damaged bytes. They are left out of compactions; what is sound in them can be read.
+    pub damaged_tables: Vec<DamagedFile>,
+    /// Tables whose filter is damaged. Nothing is lost: they are searched without it.
+    pub damaged_filters: Vec<DamagedFile>,
+}
+
+/// A damaged file, as far as the database has met the damage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DamagedFile {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong.
+    pub reason: String,
 }
 
 impl Health {
     /// True if nothing is wrong.
     pub fn is_good(&self) -> bool {
-        self.poisoned.is_none() && self.background_error.is_none() && !self.stalled
+        self.poisoned.is_none()
+            && self.background_error.is_none()
+            && !self.stalled
+            && !self.short_of_space
+            && self.damaged_tables.is_empty()
+            && self.damaged_filters.is_empty()
     }
 }
 
@@ -255,10 +286,24 @@ impl Db {
     /// What is wrong, if anything.
     pub fn health(&self) -> Health {
         let store = &self.inner.store;
+        let failures = self.inner.worker.failures();
+        let views: Vec<_> = store.families().iter().map(|f| f.view()).collect();
+        let is_live = |n: u64| views.iter().any(|v| v.version.tables().any(|(_, t)| t.number() == n));
+        let damaged = |found: Vec<(u64, Error)>| {
+            let live = found.into_iter().filter(|(n, _)| is_live(*n));
+            live.map(|(n, e)| DamagedFile { path: FileName::Table(n).path(self.path()), reason: e.to_string() })
+                .collect()
+        };
         Health {
             poisoned: store.poisoned().map(ToString::to_string),
             background_error: store.background_error().map(|e| e.to_string()),
+            background_failures: failures.times,
+            background_failing: failures.lasting,
             stalled: store.is_stalled(),
+            reserve_bytes: store.reserve.bytes(),
+            short_of_space: store.reserve.is_short(),
+            damaged_tables: damaged(failures.excluded),
+            damaged_filters: damaged(store.context.tables.bad_filters()),
         }
     }
 }

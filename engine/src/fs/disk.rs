@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use crate::fs::{File, FileLock, Fs, LockedBy, Metadata};
 use crate::sync::Arc;
+use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::still::Mutex;
 
 /// The file system of the operating system.
@@ -102,7 +103,7 @@ impl Fs for DiskFs {
             let file = open_regular(path, &mut options)?;
             let identity = platform::identity(&file, path)?;
             let Some(entry) = HeldEntry::enter(identity) else {
-                return Ok(Err(LockedBy { pid: read_pid(&file) }));
+                return Ok(Err(LockedBy { pid: std::process::id() }));
             };
             match file.try_lock() {
                 Ok(()) => {}
@@ -110,8 +111,7 @@ impl Fs for DiskFs {
                 Err(TryLockError::Error(e)) => return Err(e),
             }
             if platform::identity_of_path(path).is_ok_and(|now| now == entry.0) {
-                write_pid(&file);
-                return Ok(Ok(Box::new(DiskLock { _entry: entry, _file: file })));
+                return Ok(Ok(Box::new(DiskLock { _entry: entry, file, signed: AtomicBool::new(false) })));
             }
         }
         Err(io::Error::other("the lock file is replaced again and again"))
@@ -171,10 +171,27 @@ impl File for DiskFile {
 /// file, so the entry goes first.
 struct DiskLock {
     _entry: HeldEntry,
-    _file: OsFile,
+    file: OsFile,
+    signed: AtomicBool,
 }
 
-impl FileLock for DiskLock {}
+impl FileLock for DiskLock {
+    fn sign(&self) {
+        let text = format!("{:<15}\n", std::process::id());
+        let _ = platform::write_at(&self.file, text.as_bytes(), 0);
+        self.signed.store(true, Ordering::Release);
+    }
+}
+
+impl Drop for DiskLock {
+    fn drop(&mut self) {
+        // The next holder signs only when it has opened the database; until then nobody is better
+        // than the wrong one.
+        if self.signed.load(Ordering::Acquire) {
+            let _ = self.file.set_len(0);
+        }
+    }
+}
 
 /// The identities of the lock files that this process holds.
 static HELD: Mutex<BTreeSet<platform::Identity>> = Mutex::new(BTreeSet::new());
@@ -208,13 +225,6 @@ fn read_pid(file: &OsFile) -> u32 {
     let mut buf = [0; 16];
     let n = platform::read_at(file, &mut buf, 0).unwrap_or(0);
     std::str::from_utf8(&buf[..n]).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
-}
-
-/// Failing to write the id is no reason to refuse the lock: it is for messages only, and a database
-/// on a full disk must open.
-fn write_pid(file: &OsFile) {
-    let text = format!("{:<15}\n", std::process::id());
-    let _ = platform::write_at(file, text.as_bytes(), 0);
 }
 
 /// The parent of a relative path of one part is the empty path, which the system does not know.
@@ -258,7 +268,12 @@ mod platform {
     /// means nothing for regular files.
     pub(super) fn open_no_follow(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        options.mode(0o600).custom_flags(flags.bits() as i32).open(path)
+        options.mode(0o600).custom_flags(flags.bits() as i32).open(path).map_err(|e| {
+            if e.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) {
+                return io::Error::new(io::ErrorKind::InvalidInput, "it is a symbolic link, and none is followed here");
+            }
+            e
+        })
     }
 
     pub(super) fn read_at(file: &File, buf: &mut [u8], offset: u64) -> io::Result<usize> {
@@ -347,7 +362,7 @@ mod platform {
 pub(in crate::fs) mod tests {
     #![allow(clippy::unwrap_used)]
     use std::path::PathBuf;
-    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::atomic::AtomicU64;
 
     use super::*;
     use crate::fs::{read_all, read_exact_at};
@@ -451,12 +466,16 @@ pub(in crate::fs) mod tests {
         fs.create_dir_all(dir).unwrap();
         let (path, other) = (dir.join("LOCK"), dir.join("OTHER"));
         let lock = fs.lock(&path).unwrap().ok().unwrap();
+        assert_eq!(fs.metadata(&path).unwrap().len, 0, "taking the lock writes nothing");
+        lock.sign();
+        assert!(fs.metadata(&path).unwrap().len > 0);
         fs.hard_link(&path, &other).unwrap();
         for name in [&path, &other] {
             assert_eq!(fs.lock(name).unwrap().err().unwrap().pid, std::process::id());
         }
         drop(lock);
-        assert!(fs.metadata(&path).unwrap().is_file, "the lock file stays");
+        let left = fs.metadata(&path).unwrap();
+        assert!(left.is_file && left.len == 0, "the lock file stays, unsigned");
         let again = fs.lock(&other).unwrap().ok().unwrap();
         assert!(fs.lock(&path).unwrap().is_err());
         drop(again);

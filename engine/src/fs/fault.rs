@@ -691,9 +691,8 @@ impl File for FaultFile {
         if !self.control.pass(CallKind::Allocate, &self.name, 0, len)? {
             return Ok(());
         }
-        // Nothing is charged: the writes that follow will be.
-        let taken = self.charge.as_ref().map_or(0, |charge| charge.0.lock().bytes);
-        if self.control.free_bytes().is_some_and(|free| len.saturating_sub(taken) > free) {
+        // As some file systems do, a failed call keeps what it got.
+        if self.charge_up_to(len) < len {
             return Err(Errno::Enospc.error());
         }
         self.inner.allocate(len)

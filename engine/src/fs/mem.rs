@@ -16,6 +16,7 @@ use std::path::{Component, Path};
 
 use crate::fs::{File, FileLock, Fs, LockedBy, Metadata};
 use crate::sync::Arc;
+use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::still::Mutex;
 
 /// The unit in which a device writes: kept writes are torn at these borders.
@@ -271,12 +272,11 @@ impl Fs for MemFs {
             Some(node) => (node, state.file(node)?.token.clone()),
             None => state.create_file(dir, name)?,
         };
-        let pid = std::process::id();
         if !state.locked.insert(node) {
-            return Ok(Err(LockedBy { pid }));
+            return Ok(Err(LockedBy { pid: std::process::id() }));
         }
-        state.change_file(node, FileChange::Write { offset: 0, bytes: format!("{pid:<15}\n").into_bytes().into() })?;
-        Ok(Ok(Box::new(MemLock { state: self.0.clone(), node, _token: token })))
+        let signed = AtomicBool::new(false);
+        Ok(Ok(Box::new(MemLock { state: self.0.clone(), node, signed, _token: token })))
     }
 }
 
@@ -358,14 +358,26 @@ impl File for MemFile {
 struct MemLock {
     state: Arc<Mutex<State>>,
     node: NodeId,
+    signed: AtomicBool,
     _token: Arc<()>,
 }
 
-impl FileLock for MemLock {}
+impl FileLock for MemLock {
+    fn sign(&self) {
+        let text = format!("{:<15}\n", std::process::id());
+        let change = FileChange::Write { offset: 0, bytes: text.into_bytes().into() };
+        let _ = self.state.lock().change_file(self.node, change);
+        self.signed.store(true, Ordering::Release);
+    }
+}
 
 impl Drop for MemLock {
     fn drop(&mut self) {
-        self.state.lock().locked.remove(&self.node);
+        let mut state = self.state.lock();
+        state.locked.remove(&self.node);
+        if self.signed.load(Ordering::Acquire) {
+            let _ = state.change_file(self.node, FileChange::SetLen(0));
+        }
     }
 }
 

@@ -11,6 +11,7 @@
 use std::io;
 use std::path::Path;
 
+use crate::error::is_no_space;
 use crate::sync::Arc;
 
 pub mod disk;
@@ -36,7 +37,11 @@ pub struct LockedBy {
 }
 
 /// An exclusive lock, given back when dropped.
-pub trait FileLock: Send + Sync {}
+pub trait FileLock: Send + Sync {
+    /// Writes the process id into the lock file, for those who do not get the lock. Its failure is
+    /// nobody's: the id is for messages only, and a database on a full disk must open.
+    fn sign(&self);
+}
 
 /// A file system.
 pub trait Fs: Send + Sync + 'static {
@@ -60,8 +65,8 @@ pub trait Fs: Send + Sync + 'static {
     fn metadata(&self, path: &Path) -> io::Result<Metadata>;
     /// Makes creations, renames and removals in a directory durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
-    /// Takes the exclusive lock of the file `path`, creating it if need be and writing the process
-    /// id into it; `Ok(Err(..))` when somebody else, in this process or another, holds it.
+    /// Takes the exclusive lock of the file `path`, creating it if need be and changing no byte of
+    /// it; `Ok(Err(..))` when somebody else, in this process or another, holds it.
     fn lock(&self, path: &Path) -> io::Result<Result<Box<dyn FileLock>, LockedBy>>;
 }
 
@@ -85,6 +90,29 @@ pub trait File: Send + Sync + 'static {
     /// Reserves space for `len` bytes from the start without changing the length, where the file
     /// system can; a full disk shows here, before a record is half written.
     fn allocate(&self, len: u64) -> io::Result<()>;
+}
+
+/// What lies at a path; none if it is nothing. Any other failure is an error: a device that cannot
+/// be read must not pass for an empty one.
+pub fn find(fs: &dyn Fs, path: &Path) -> io::Result<Option<Metadata>> {
+    match fs.metadata(path) {
+        Ok(found) => Ok(Some(found)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Sets space aside for a file of `len` bytes up to `end`, and in steps of `step` beyond it if there
+/// is that much; says up to where.
+pub fn allocate_ahead(file: &dyn File, len: u64, end: u64, step: u64) -> io::Result<u64> {
+    // What a failed call has got stays with the file, and would be missed elsewhere.
+    let allocate = |up_to| file.allocate(up_to).inspect_err(|_| drop(file.set_len(len)));
+    let wanted = end.next_multiple_of(step);
+    match allocate(wanted) {
+        Ok(()) => Ok(wanted),
+        Err(e) if is_no_space(e.kind()) && wanted > end => allocate(end).map(|()| end),
+        Err(e) => Err(e),
+    }
 }
 
 /// Fills `buf` from `offset`; `UnexpectedEof` if the file ends first.

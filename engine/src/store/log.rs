@@ -405,7 +405,11 @@ impl LiveLog {
         }
         let durable = self.state.lock().durable;
         let before = writer.end().offset;
-        let end = writer.finish(durable)?;
+        let end = match writer.finish(durable) {
+            // A segment that may not grow ends without a mark: the next one says where.
+            Err(e) if e.io_kind() == Some(std::io::ErrorKind::FileTooLarge) => writer.end(),
+            outcome => outcome?,
+        };
         self.live_bytes.fetch_add(end.offset - before, Ordering::Relaxed);
         let mut state = self.state.lock();
         state.end = end;

@@ -36,16 +36,22 @@ pub mod family;
 pub mod log;
 pub mod obsolete;
 pub mod pressure;
+pub mod reserve;
 pub mod snapshots;
 
 pub use family::Family;
 pub use log::LiveLog;
 use obsolete::Obsolete;
 use pressure::{Load, Rate};
+use reserve::Reserve;
 use snapshots::Snapshots;
 
 /// Level 0 may grow to this many times its trigger before writes stop.
 const LEVEL0_STOP_FACTOR: usize = 6;
+
+/// What an edit may need in the manifest beside its own bytes: the record, and the numbers of log and
+/// sequence that are filled in last.
+const EDIT_EXTRA: u64 = 1 << 10;
 
 /// What every part of a store is given: the doors and the identity.
 #[derive(Clone)]
@@ -90,6 +96,8 @@ pub struct Parts {
     pub log: Option<LiveLog>,
     /// The manifest; none for a read-only store.
     pub manifest: Option<ManifestWriter>,
+    /// Space for the day when the disk is full.
+    pub reserve: Reserve,
     /// Queue of tables to remove, which the versions' tables report to.
     pub obsolete: Arc<Obsolete>,
     /// Held as long as the store lives.
@@ -122,6 +130,8 @@ pub struct Store {
     pub snapshots: Snapshots,
     /// Tables to remove.
     pub obsolete: Arc<Obsolete>,
+    /// Space for the day when the disk is full.
+    pub reserve: Reserve,
     log: Option<LiveLog>,
     manifest: Mutex<Option<ManifestWriter>>,
     families: RwLock<BTreeMap<FamilyId, Arc<Family>>>,
@@ -183,6 +193,7 @@ impl Store {
             created: parts.created,
             snapshots: Snapshots::default(),
             obsolete: parts.obsolete,
+            reserve: parts.reserve,
             log: parts.log,
             manifest: Mutex::new(parts.manifest),
             families: RwLock::new(parts.families.into_iter().map(|f| (f.id, f)).collect()),
@@ -282,7 +293,7 @@ impl Store {
 
     /// Refuses every later write.
     pub fn poison(&self, cause: &Error) {
-        let error = if cause.kind() == ErrorKind::Poisoned {
+        let error = if cause.message().starts_with("the database is poisoned") {
             cause.clone()
         } else {
             cause.clone().with_kind(ErrorKind::Poisoned).context(
@@ -351,6 +362,41 @@ impl Store {
         self.closed.load(Ordering::Acquire)
     }
 
+    // Space.
+
+    /// Runs what has a right to the reserve: if it gets no space, the reserve is given back and it is
+    /// run once more.
+    pub fn with_reserve<R>(&self, mut body: impl FnMut() -> Result<R>) -> Result<R> {
+        match body() {
+            Err(e) if e.kind() == ErrorKind::NoSpace && self.reserve.release() => body(),
+            outcome => outcome,
+        }
+    }
+
+    /// Fails if what needs space and has no right to the reserve may not begin.
+    pub fn check_space(&self) -> Result<()> {
+        if self.reserve.restore() {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::NoSpace,
+            format!(
+                "the disk is full: the reserve of {} bytes was given back for deletes and compactions; \
+                 writes go on when there is space for it again",
+                self.reserve.size()
+            ),
+        )
+        .with_file(&self.context.dir))
+    }
+
+    /// Makes sure that the manifest has space for an edit of about `len` bytes that is about to be
+    /// logged: once it is, the manifest must be able to follow.
+    pub fn make_space_for_edit(&self, len: usize) -> Result<()> {
+        let mut manifest = self.manifest.lock();
+        let Some(writer) = manifest.as_mut() else { return Ok(()) };
+        self.with_reserve(|| writer.make_space(len as u64 + EDIT_EXTRA))
+    }
+
     /// Tells the listener.
     pub fn event(&self, event: &Event) {
         tracing::debug!(?event);
@@ -386,6 +432,14 @@ impl Store {
     /// True if jobs run on the threads that need them.
     pub fn is_stepped(&self) -> bool {
         self.stepper.get().is_some()
+    }
+
+    /// The error of a wait for background work that came to no end.
+    pub fn stalled(&self, what: &str) -> Error {
+        match self.background_error() {
+            Some(cause) => Error::new(ErrorKind::Stalled, format!("{what}; the last background job failed: {cause}")),
+            None => Error::new(ErrorKind::Stalled, what),
+        }
     }
 
     /// Tells those who wait for background work that some of it is done.
@@ -606,7 +660,12 @@ impl Store {
             return Err(Error::new(ErrorKind::ReadOnly, "the database is open read-only"));
         };
         self.context.metrics.manifest_edits.inc();
-        writer.append(edit).inspect_err(|e| self.poison(e))
+        // Without space the edit is certainly not in the manifest; any other failure leaves it in doubt.
+        self.with_reserve(|| writer.append(edit)).inspect_err(|e| {
+            if e.kind() != ErrorKind::NoSpace {
+                self.poison(e);
+            }
+        })
     }
 
     /// The table file for `meta`: a new one, or the one that a move keeps.
@@ -687,7 +746,8 @@ impl Store {
         }
         let manifest = self.manifest.lock();
         let Some(writer) = manifest.as_ref() else { return Ok(()) };
-        let segments = self.log()?.close().inspect_err(|e| self.poison(e))?;
+        let log = self.log()?;
+        let segments = self.with_reserve(|| log.close()).inspect_err(|e| self.poison(e))?;
         let mut logs = Vec::new();
         for segment in segments {
             let path = FileName::Wal(segment.number).path(&self.context.dir);
@@ -697,7 +757,7 @@ impl Store {
         }
         let seal = Seal { manifest_len: writer.len(), manifest_hash: writer.hash(), logs };
         let sealed = Current { db_id: self.db_id, manifest: writer.number(), seal: Some(seal) };
-        current::write_current(&*self.context.fs, &self.context.dir, &sealed)
+        self.with_reserve(|| current::write_current(&*self.context.fs, &self.context.dir, &sealed))
     }
 }
 

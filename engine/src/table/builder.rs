@@ -227,8 +227,17 @@ impl<'a> TableBuilder<'a> {
         &self.last_key
     }
 
-    /// Writes what is left, syncs the file and describes the table. The directory is not synced.
+    /// Writes what is left, syncs the file and describes the table. The directory is not synced. On
+    /// failure the file is removed if that is possible.
     pub fn finish(mut self) -> Result<TableMeta> {
+        let outcome = self.complete();
+        if outcome.is_err() {
+            self.abandon();
+        }
+        outcome
+    }
+
+    fn complete(&mut self) -> Result<TableMeta> {
         if !self.block.is_empty() {
             self.close_block(None)?;
         }

@@ -131,7 +131,7 @@ pub fn decode(bytes: &[u8], first_offset: u64, end: u64) -> Result<Vec<BlockInfo
     let suffixes = input.rest();
     let mut numbers = vec![0u64; n];
     let mut blocks = Vec::new();
-    blocks.try_reserve_exact(n).map_err(|_| Error::corruption("no memory for an index"))?;
+    blocks.try_reserve_exact(n).map_err(|_| Error::out_of_memory("an index"))?;
     let empty = BlockInfo {
         offset: 0,
         stored_len: 0,

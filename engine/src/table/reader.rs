@@ -30,7 +30,7 @@ use crate::table::footer::{FOOTER_TAIL_LEN, Footer};
 use crate::table::index::{self, BlockInfo, Index};
 use crate::table::properties::Properties;
 use crate::tombstone::Fragments;
-use crate::version::{Origin, TableMeta};
+use crate::version::{Origin, ShownKey, TableMeta};
 
 /// How much of a file's end is read at once when it is opened.
 const TAIL_LEN: u64 = 32 << 10;
@@ -240,7 +240,19 @@ impl Table {
     /// Reads and decodes a block; twice if need be.
     pub(super) fn load_block(&self, number: usize) -> Result<Arc<Block>> {
         let handle = self.index.handle(number);
-        self.read_frame(handle, |table, bytes| table.decode_block(handle, bytes)).map(Arc::new)
+        let block = self.read_frame(handle, |table, bytes| table.decode_block(handle, bytes));
+        block.map(Arc::new).map_err(|e| self.with_keys(e, number))
+    }
+
+    /// The same error, naming the keys of the block that is damaged.
+    #[cold]
+    fn with_keys(&self, error: Error, number: usize) -> Error {
+        if !error.is_corruption() {
+            return error;
+        }
+        let after = if number == 0 { &[][..] } else { self.index.separator(number - 1) };
+        let up_to = self.index.separator(number);
+        error.context(format!("keys after {} up to {}", ShownKey(after), ShownKey(up_to)))
     }
 
     /// Decodes a block from the bytes of its frame.
@@ -303,7 +315,7 @@ impl Table {
     fn read_into<'a>(&self, handle: FrameHandle, out: &'a mut Vec<u8>) -> Result<&'a [u8]> {
         let len = handle.stored_len as usize;
         if out.len() < len {
-            out.try_reserve(len - out.len()).map_err(|_| Error::corruption("no memory for a block"))?;
+            out.try_reserve(len - out.len()).map_err(|_| Error::out_of_memory("a block"))?;
             out.resize(len, 0);
         }
         read(&*self.file, &self.path, &mut out[..len], handle.offset)?;
@@ -460,14 +472,25 @@ fn open_once(
         }
         dictionaries.push(dictionary);
     }
-    let filter = footer.filter.map(|handle| frame(handle).and_then(|b| Filter::decode(&b).map_err(at(handle))));
-    let (filter, filter_error) = match filter {
+    let decoded = |handle: FrameHandle| match frame(handle).and_then(|b| Filter::decode(&b).map_err(at(handle))) {
+        // As any block, but past the tail that was read before.
+        Err(e) if e.is_corruption() => {
+            let bytes = read_vec(&**file, path, handle.offset, handle.stored_len as usize)?;
+            let mut out = Vec::new();
+            let frame = Frame::open(&bytes, handle.keys_stored, salt(origin, handle.offset));
+            frame.and_then(|f| Filter::decode(f.keys(&[], None, &mut out)?)).map_err(at(handle))
+        }
+        outcome => outcome,
+    };
+    let (filter, filter_error) = match footer.filter.map(decoded) {
         None => (None, None),
         Some(Ok(filter)) => (Some(filter), None),
-        Some(Err(e)) => {
+        Some(Err(e)) if e.is_corruption() => {
             context.metrics.filter_errors.inc();
             (None, Some(e.with_file(path)))
         }
+        // A read that failed may work the next time: the table is not kept open without its filter.
+        Some(Err(e)) => return Err(e),
     };
     let meta = match meta {
         Some(meta) => (meta.clone(), true),
@@ -566,7 +589,7 @@ fn salt(origin: Origin, offset: u64) -> u64 {
 
 fn read_vec(file: &dyn File, path: &Path, offset: u64, len: usize) -> Result<Vec<u8>> {
     let mut out = Vec::new();
-    out.try_reserve_exact(len).map_err(|_| Error::corruption("no memory for a block").with_offset(offset))?;
+    out.try_reserve_exact(len).map_err(|_| Error::out_of_memory("a block").with_offset(offset))?;
     out.resize(len, 0);
     read(file, path, &mut out, offset)?;
     Ok(out)

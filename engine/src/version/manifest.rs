@@ -14,9 +14,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::checksum::FileHasher;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, is_no_space};
 use crate::filename::FileName;
-use crate::fs::{File, Fs};
+use crate::fs::{File, Fs, allocate_ahead};
 use crate::header::{FileHeader, FileKind, HEADER_LEN};
 use crate::record::reader::{Found, RecordReader};
 use crate::record::writer::encode;
@@ -26,6 +26,9 @@ use crate::sync::Arc;
 use crate::version::edit::VersionEdit;
 use crate::wal::{ScanItem, scan_records};
 
+/// Space is reserved ahead of the edits in steps of this.
+const ALLOCATE_STEP: u64 = 16 << 10;
+
 /// Writes one manifest.
 pub struct ManifestWriter {
     file: Arc<dyn File>,
@@ -33,6 +36,7 @@ pub struct ManifestWriter {
     place: Place,
     len: u64,
     edits: u64,
+    allocated: u64,
     hasher: FileHasher,
     broken: bool,
 }
@@ -48,7 +52,8 @@ impl ManifestWriter {
         let header = FileHeader { kind: FileKind::Manifest, number, db_id }.encode();
         let mut hasher = FileHasher::new();
         hasher.update(&header);
-        let mut writer = ManifestWriter { file, path, place, len: HEADER_LEN as u64, edits: 0, hasher, broken: false };
+        let mut writer =
+            ManifestWriter { file, path, place, len: HEADER_LEN as u64, edits: 0, allocated: 0, hasher, broken: false };
         let written = writer
             .file
             .write_all_at(&header, 0)
@@ -57,7 +62,11 @@ impl ManifestWriter {
         if let Err(e) = written {
             // Nothing names this manifest yet, so this failure is no worse than that of any new file.
             let _ = fs.remove_file(&writer.path);
-            return Err(if e.kind() == ErrorKind::Poisoned { e.with_kind(ErrorKind::Io) } else { e });
+            return Err(match e.io_kind() {
+                Some(kind) if is_no_space(kind) => e.with_kind(ErrorKind::NoSpace),
+                Some(_) => e.with_kind(ErrorKind::Io),
+                None => e,
+            });
         }
         Ok(writer)
     }
@@ -77,13 +86,20 @@ impl ManifestWriter {
         let header = RecordHeader { kind: RecordKind::Edit, first_seq: self.edits, count: 1, synced };
         let mut bytes = Vec::new();
         encode(&mut bytes, &self.place, self.len, &header, &edit.to_bytes())?;
+        self.make_space(bytes.len() as u64)?;
         if let Err(e) = self.file.write_all_at(&bytes, self.len) {
             let error = Error::io("write to the manifest", &self.path, e).with_offset(self.len);
             if sabotage::is(Bug::FullManifestGoesOn) {
                 self.len += bytes.len() as u64;
                 return Err(error);
             }
-            return Err(match self.file.set_len(self.len) {
+            self.allocated = self.len;
+            let mut cut = self.file.set_len(self.len);
+            if error.kind() == ErrorKind::NoSpace {
+                // The caller goes on without the edit, so it must be gone after a loss of power too.
+                cut = cut.and_then(|()| self.file.sync_data());
+            }
+            return Err(match cut {
                 Ok(()) => error,
                 Err(_) => self.poisoned(error),
             });
@@ -99,6 +115,18 @@ impl ManifestWriter {
         self.hasher.update(&bytes);
         self.len += bytes.len() as u64;
         self.edits += 1;
+        Ok(())
+    }
+
+    /// Makes sure that there is space for `len` more bytes, as far as the file system can say, so that
+    /// a full disk shows before something is logged that the manifest must follow.
+    pub fn make_space(&mut self, len: u64) -> Result<()> {
+        let end = self.len + len;
+        if end > self.allocated {
+            let outcome = allocate_ahead(&*self.file, self.len, end, ALLOCATE_STEP);
+            self.allocated = *outcome.as_ref().unwrap_or(&self.len);
+            outcome.map_err(|e| Error::io("reserve space for the manifest", &self.path, e))?;
+        }
         Ok(())
     }
 

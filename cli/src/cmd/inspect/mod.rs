@@ -154,7 +154,7 @@ fn kind_of(file: &dyn File, path: &Path, len: u64) -> Result<Kind, Failure> {
         Some(FileName::Wal(_)) => Ok(Kind::Log),
         Some(FileName::Manifest(_)) => Ok(Kind::Manifest),
         Some(FileName::Current | FileName::CurrentTemp) => Ok(Kind::Current),
-        Some(FileName::Lock) => Ok(Kind::Lock),
+        Some(FileName::Lock | FileName::Reserve) => Ok(Kind::Lock),
         Some(FileName::Blob(_)) => Err(unsupported("blob files")),
         None => Err(Failure::usage(format!("{} ({len} bytes) is not a file of a Lignite database", path.display()))),
     }

@@ -1,0 +1,171 @@
+//! The reserve: space on disk that is kept for the day when there is no other.
+//!
+//! A file without content for which the file system has set space aside. The first call that gets no
+//! space and has a right to the reserve (a delete, a flush, a compaction, the log and manifest they
+//! need, the open and the close) gives it back and is done once more. From then on the store is
+//! *short*: writes that need space are refused, so that they cannot use up what deletes and
+//! compactions live on, until the reserve can be made again, which every such write and every
+//! finished background job tries.
+//!
+//! Whether there is a reserve is never a reason for any other call to fail. On a disk that has not
+//! room for all of it, an open takes a part of what there is.
+
+use std::path::{Path, PathBuf};
+
+use crate::filename::FileName;
+use crate::fs::Fs;
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Arc, Mutex};
+
+/// Less than this helps nobody.
+const SIZE_MIN: u64 = 64 << 10;
+
+/// The reserve of one store.
+pub struct Reserve {
+    fs: Arc<dyn Fs>,
+    path: PathBuf,
+    state: Mutex<State>,
+    /// As in `state`, to be asked without a lock.
+    short: AtomicBool,
+}
+
+struct State {
+    /// What there is to be; 0 for no reserve.
+    size: u64,
+    /// True while the file has its space.
+    held: bool,
+}
+
+impl Reserve {
+    /// Makes the reserve of a database that was opened: anew, because nobody can tell whether a file
+    /// that was found still has its space.
+    pub fn make(fs: Arc<dyn Fs>, dir: &Path, size: u64) -> Reserve {
+        let path = FileName::Reserve.path(dir);
+        let _ = fs.remove_file(&path); // It need not be there.
+        let mut state = State { size, held: size > 0 && allocate(&*fs, &path, size) };
+        while !state.held && state.size > SIZE_MIN {
+            // Of what is left on a small disk it takes half at most, and a quarter at least.
+            state.size = (state.size / 2).max(SIZE_MIN);
+            if allocate(&*fs, &path, state.size) {
+                let _ = fs.remove_file(&path);
+                state.size = (state.size / 2).max(SIZE_MIN);
+                state.held = allocate(&*fs, &path, state.size);
+            }
+        }
+        let short = AtomicBool::new(size > 0 && !state.held);
+        Reserve { fs, path, state: Mutex::new(state), short }
+    }
+
+    /// None, for a store that is only read.
+    pub fn none(fs: Arc<dyn Fs>, dir: &Path) -> Reserve {
+        let state = Mutex::new(State { size: 0, held: false });
+        Reserve { fs, path: FileName::Reserve.path(dir), state, short: AtomicBool::new(false) }
+    }
+
+    /// Gives the space back; false if there was none to give.
+    pub fn release(&self) -> bool {
+        let mut state = self.state.lock();
+        if !state.held || self.fs.remove_file(&self.path).is_err() {
+            return false;
+        }
+        state.held = false;
+        self.short.store(true, Ordering::Release);
+        tracing::warn!(bytes = state.size, "the disk is full: the reserve was given back");
+        true
+    }
+
+    /// Makes the reserve again if it was given back; false if there is still no space for it.
+    pub fn restore(&self) -> bool {
+        if !self.is_short() {
+            return true;
+        }
+        let mut state = self.state.lock();
+        if !state.held {
+            state.held = allocate(&*self.fs, &self.path, state.size);
+            self.short.store(!state.held, Ordering::Release);
+        }
+        state.held
+    }
+
+    /// True after the reserve was given back and before it was made again.
+    #[inline]
+    pub fn is_short(&self) -> bool {
+        self.short.load(Ordering::Acquire)
+    }
+
+    /// Bytes that are set aside now.
+    pub fn bytes(&self) -> u64 {
+        let state = self.state.lock();
+        if state.held { state.size } else { 0 }
+    }
+
+    /// How large it is to be; 0 for none.
+    pub fn size(&self) -> u64 {
+        self.state.lock().size
+    }
+}
+
+impl std::fmt::Debug for Reserve {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Reserve({} of {} bytes)", self.bytes(), self.size())
+    }
+}
+
+/// Makes the file with its space, or leaves nothing.
+fn allocate(fs: &dyn Fs, path: &Path, size: u64) -> bool {
+    let made = fs.create_new(path).and_then(|file| file.allocate(size));
+    if made.is_err() {
+        let _ = fs.remove_file(path); // Also what a failed allocation has got.
+    }
+    made.is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::fs::fault::{FaultControl, FaultFs};
+    use crate::fs::mem::MemFs;
+
+    fn disk(free: u64) -> (Arc<dyn Fs>, FaultControl) {
+        let memory = MemFs::new();
+        memory.create_dir_all(Path::new("/db")).unwrap();
+        let (fs, control) = FaultFs::new(Arc::new(memory));
+        control.set_free_bytes(Some(free));
+        (fs, control)
+    }
+
+    /// G12.
+    #[test]
+    fn it_is_given_back_once_and_made_again() {
+        let (fs, control) = disk(3 << 20);
+        let reserve = Reserve::make(fs.clone(), Path::new("/db"), 2 << 20);
+        assert_eq!((reserve.bytes(), control.free_bytes()), (2 << 20, Some(1 << 20)));
+        assert!(reserve.restore() && !reserve.is_short());
+        assert!(reserve.release() && !reserve.release());
+        assert_eq!((reserve.bytes(), control.free_bytes()), (0, Some(3 << 20)));
+        control.set_free_bytes(Some((2 << 20) - 1));
+        assert!(!reserve.restore() && reserve.is_short());
+        assert_eq!(control.free_bytes(), Some((2 << 20) - 1), "a failed attempt keeps nothing");
+        control.set_free_bytes(Some(2 << 20));
+        assert!(reserve.restore() && !reserve.is_short());
+        // The next open makes it anew.
+        let reserve = Reserve::make(fs.clone(), Path::new("/db"), 1 << 20);
+        assert_eq!((reserve.bytes(), control.free_bytes()), (1 << 20, Some(1 << 20)));
+        let none = Reserve::make(fs.clone(), Path::new("/db"), 0);
+        assert!(!none.is_short() && !none.release() && none.restore());
+        assert!(fs.metadata(&FileName::Reserve.path(Path::new("/db"))).is_err());
+    }
+
+    /// G12.
+    #[test]
+    fn a_small_disk_gives_what_it_has() {
+        let (fs, control) = disk(1 << 20);
+        let reserve = Reserve::make(fs.clone(), Path::new("/db"), 16 << 20);
+        assert!(reserve.bytes() == 512 << 10 && !reserve.is_short());
+        assert!(reserve.release());
+        control.set_free_bytes(Some(10));
+        let reserve = Reserve::make(fs, Path::new("/db"), 16 << 20);
+        assert!(reserve.bytes() == 0 && reserve.is_short() && reserve.size() == SIZE_MIN);
+    }
+}
