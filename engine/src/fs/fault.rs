@@ -841,7 +841,7 @@ mod tests {
         let (_, fs, control) = faulty();
         let file = fs.create_new(path("f")).unwrap();
         control.forbid_locks(true);
-        let lock = Mutex::new(());
+        let lock = crate::sync::Mutex::new(());
         let guard = lock.lock();
         assert!(file.read_at(&mut [0], 0).unwrap_err().to_string().contains("holds 1 locks"));
         assert!(fs.open(path("f")).is_err());
