@@ -1,17 +1,24 @@
 //! The structural truths of a database at rest, in one place for every test.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
+use std::sync::Arc;
 
-use lignite::Db;
+use lignite::internals::cache::BlockCache;
+use lignite::internals::clock::ManualClock;
 use lignite::internals::filename::FileName;
 use lignite::internals::fs::Fs;
+use lignite::internals::metrics::{FamilyMetrics, Metrics};
+use lignite::internals::table::reader::{Table, TableContext};
+use lignite::{ColumnFamily, Db, TableInfo};
 
 /// Checks everything that is true of a database whenever no job runs and no iterator or snapshot of
 /// an old state is left:
 ///
 /// - tables of levels below 0 are disjoint and in order;
 /// - every table that the manifest names is there, at its size;
+/// - tables of level 0 are searched from the newest to the oldest;
+/// - of each key, what lies in a table that is searched earlier is newer than what lies in a later one;
 /// - `Db::check` finds nothing, down to every record.
 ///
 /// Files that nobody names are found by [`no_orphans`], since an iterator may hold some.
@@ -43,10 +50,59 @@ pub fn database(db: &Db, fs: &dyn Fs) -> Result<(), String> {
                 ));
             }
         }
+        order_of_versions(&family, fs).map_err(|what| format!("family {name}: {what}"))?;
     }
     let report = db.check(true, &mut |_| {}).map_err(|e| format!("check failed: {e:?}"))?;
     if !report.problems.is_empty() {
         return Err(format!("check found: {:?}", report.problems));
+    }
+    Ok(())
+}
+
+/// Checks that a reader that goes from table to table meets the versions of each key from the newest
+/// to the oldest.
+fn order_of_versions(family: &ColumnFamily, fs: &dyn Fs) -> Result<(), String> {
+    let tables = family.tables();
+    let level0: Vec<&TableInfo> = tables.iter().filter(|t| t.level == 0).collect();
+    // The tables of one ingest share their number and no key.
+    if let Some(pair) = level0.windows(2).find(|p| p[0].seq_min < p[1].seq_max) {
+        return Err(format!("in level 0, table {} is not newer than table {}", pair[0].number, pair[1].number));
+    }
+    let context = TableContext {
+        cache: Arc::new(BlockCache::new(1 << 20)),
+        metrics: Arc::new(Metrics::default()),
+        family: Arc::new(FamilyMetrics::default()),
+        level: 0,
+        clock: Arc::new(ManualClock::new()),
+        pool: None,
+    };
+    // By key: the oldest version met so far, and the table it lies in.
+    let mut oldest: BTreeMap<Vec<u8>, (u64, u64)> = BTreeMap::new();
+    for info in &tables {
+        let (table, _) = Table::open_file(fs, &info.path, &context).map_err(|e| format!("{e:?}"))?;
+        let mut here: Vec<(Vec<u8>, u64)> = Vec::new();
+        for number in 0..table.index().len() {
+            let block = table.read_block(number).map_err(|e| format!("{e:?}"))?;
+            for i in 0..block.len() {
+                // The entries of an ingested table have the number that its description says.
+                let seq = if info.seq_min == info.seq_max { info.seq_max } else { block.tag(i).seq() };
+                let key = block.key(i);
+                if let Some((above, number)) = oldest.get(key)
+                    && *above <= seq
+                {
+                    return Err(format!(
+                        "{} has version {seq} in table {} but {above} in table {number}, which is searched first",
+                        key.escape_ascii(),
+                        info.number
+                    ));
+                }
+                match here.last_mut() {
+                    Some((last, oldest)) if last.as_slice() == key => *oldest = seq,
+                    _ => here.push((key.to_vec(), seq)),
+                }
+            }
+        }
+        oldest.extend(here.into_iter().map(|(key, seq)| (key, (seq, info.number))));
     }
     Ok(())
 }

@@ -70,6 +70,10 @@ pub fn generate(seed: u64, mix: Mix) -> Vec<Op> {
     let total = weights.iter().map(|(_, w)| w).sum();
     let mut make = Maker { rng: &mut rng, mix };
     let mut ops = Vec::with_capacity(mix.ops);
+    // Something to work on: most operations do nothing on an empty slot.
+    for slot in 1..FAMILIES {
+        ops.push(Op::Create(slot, make.rng.next_u64()));
+    }
     while ops.len() < mix.ops {
         let mut at = make.rng.below(total);
         let group = weights.iter().find(|(_, w)| {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lignite::internals::fs::mem::CrashPolicy;
-use lignite::{Db, ErrorKind, Reader};
+use lignite::{ErrorKind, Reader};
 
 use super::kept::ReadOnly;
 use super::machine::{Machine, compare_content, same};
@@ -70,6 +70,7 @@ impl Machine {
             Op::ReaderCheck => {
                 let Some(read_only) = self.reader.take() else { return Ok(false) };
                 compare_read_only(&read_only)?;
+                self.meet("readers_kept", 1);
             }
             _ => return Err(Failure::Wrong(format!("{op} is no end"))),
         }
@@ -87,10 +88,6 @@ impl Machine {
         checks::no_orphans(self.db(), &*self.setup.fs).map_err(Failure::Wrong)
     }
 
-    fn take_db(&mut self) -> Db {
-        self.db.take().expect("a machine is without a database only inside a reopen")
-    }
-
     fn open_again(&mut self, seed: u64) -> Step {
         self.setup.seed = seed;
         self.setup.options = self.setup.options_for(seed);
@@ -101,6 +98,7 @@ impl Machine {
 
     fn close_busy(&mut self, seed: u64) -> Step {
         let busy = self.kept.is_reading();
+        self.meet("closes_under_readers", u64::from(busy));
         let family = self.db().default_family();
         self.families = Default::default();
         self.ghost = None;

@@ -1,5 +1,6 @@
 //! A database under test with its oracle, and the operations that write and maintain.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -32,6 +33,7 @@ pub struct Machine {
     /// The last sequence number, if it is known.
     seq: Option<u64>,
     results: u64,
+    reached: BTreeMap<&'static str, u64>,
 }
 
 /// What a history ended in.
@@ -42,6 +44,9 @@ pub struct Outcome {
     pub results: u64,
     /// How many operations did something.
     pub done: u64,
+    /// The situations that it met, and how often: the engine's counters, summed over all opens, and
+    /// what the machine saw.
+    pub reached: BTreeMap<&'static str, u64>,
 }
 
 impl Machine {
@@ -60,6 +65,7 @@ impl Machine {
             copies: 0,
             seq: None,
             results: 0,
+            reached: BTreeMap::new(),
         };
         machine.db = Some(machine.setup.create()?);
         machine.take_families()?;
@@ -81,6 +87,30 @@ impl Machine {
         self.release();
         self.reader = None;
         self.db = None;
+    }
+
+    /// Takes the open database out, to end it.
+    pub(super) fn take_db(&mut self) -> Db {
+        self.gather();
+        self.db.take().expect("a machine is without a database only inside a reopen")
+    }
+
+    /// Adds what the open database has counted to what was reached.
+    fn gather(&mut self) {
+        let stats = self.db().stats();
+        for (name, n) in stats.counters.entries() {
+            *self.reached.entry(name).or_default() += n;
+        }
+        self.meet("replayed_batches", stats.recovered.batches);
+        let deepest = stats.families.iter().flat_map(|f| &f.levels).filter(|l| l.tables > 0).map(|l| l.level).max();
+        self.meet("four_levels_deep", u64::from(deepest >= Some(4)));
+    }
+
+    /// Takes note of a situation.
+    pub(super) fn meet(&mut self, situation: &'static str, times: u64) {
+        if times > 0 {
+            *self.reached.entry(situation).or_default() += times;
+        }
     }
 
     /// Lets go of what keeps the database open or its files alive.
@@ -203,7 +233,14 @@ impl Machine {
                 same("the number of ingested records", &(records.len() as u64), &report.records)?;
                 let value_bytes: u64 = records.iter().map(|(k, v)| k.len() as u64 + u64::from(v.len)).sum();
                 same("the bytes of ingested records", &value_bytes, &report.raw_bytes)?;
+                let tables = family.tables();
                 self.count_numbers(1)?;
+                let is_new = |t: &&lignite::TableInfo| Some(t.seq_min) == self.seq && t.seq_min == t.seq_max;
+                let level = tables.iter().find(is_new).map(|t| t.level);
+                let above = level.is_some_and(|level| tables.iter().any(|t| t.level < level));
+                self.meet("ingests_to_level_0", u64::from(level == Some(0)));
+                self.meet("ingests_below_level_0", u64::from(level > Some(0)));
+                self.meet("ingests_below_other_tables", u64::from(above));
                 return Ok(true);
             }
             (Op::Write(slot, _, sync), [(_, change)]) => {
@@ -259,6 +296,10 @@ impl Machine {
 
     /// Does any other operation; true if it did something.
     fn run(&mut self, op: &Op) -> Result<bool, Failure> {
+        let maintains = matches!(op, Op::Compact(..) | Op::CompactFamily(_) | Op::CompactAll | Op::Flush(_));
+        if maintains && self.kept.snapshots_alive() > 0 {
+            self.meet("maintenance_under_snapshots", 1);
+        }
         match op {
             Op::Sync => self.db().sync()?,
             Op::Flush(slot) => match self.family(*slot) {
@@ -342,6 +383,7 @@ impl Machine {
         let (Some(id), 1..) = (id, slot) else { return Ok(false) };
         let name = self.expected.model.name(id).unwrap_or_default().to_string();
         self.db().drop_column_family(&name)?;
+        self.meet("families_dropped_under_readers", u64::from(self.kept.is_reading()));
         self.ghost = self.families[slot as usize].take();
         if let Some(seed) = again {
             let family = self.db().create_column_family(&name, self.setup.cf_options_for(seed))?;
@@ -430,8 +472,13 @@ pub fn run_fully(setup: &Setup, ops: &[Op]) -> Result<Outcome, String> {
             machine.step(op).map_err(|e| format!("operation {i} ({op}): {e}"))?;
         }
         machine.end().map_err(|e| format!("at the end: {e}"))?;
-        let outcome =
-            Outcome { expected: std::mem::take(&mut machine.expected), results: machine.results, done: machine.done };
+        machine.gather();
+        let outcome = Outcome {
+            expected: std::mem::take(&mut machine.expected),
+            results: machine.results,
+            done: machine.done,
+            reached: std::mem::take(&mut machine.reached),
+        };
         machine.abandon();
         Ok(outcome)
     }));
