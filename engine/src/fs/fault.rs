@@ -10,7 +10,9 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use crate::clock::ManualClock;
 use crate::fs::{File, FileLock, Fs, LockedBy, Metadata};
 use crate::sync::still::Mutex;
 use crate::sync::{Arc, locks_held};
@@ -76,12 +78,23 @@ pub enum Errno {
     Erofs,
     /// Not allowed.
     Eacces,
+    /// A signal came. The real file system repeats calls that are interrupted before they do
+    /// anything; one that comes through all the same is an error like any other.
+    Eintr,
 }
 
 impl Errno {
     /// Every error, for loops over them.
-    pub const ALL: [Errno; 7] =
-        [Errno::Eio, Errno::Enospc, Errno::Edquot, Errno::Efbig, Errno::Emfile, Errno::Erofs, Errno::Eacces];
+    pub const ALL: [Errno; 8] = [
+        Errno::Eio,
+        Errno::Enospc,
+        Errno::Edquot,
+        Errno::Efbig,
+        Errno::Emfile,
+        Errno::Erofs,
+        Errno::Eacces,
+        Errno::Eintr,
+    ];
 
     /// The error as the standard library would return it.
     pub fn error(self) -> io::Error {
@@ -96,6 +109,7 @@ impl Errno {
                 Errno::Emfile => Os::MFILE,
                 Errno::Erofs => Os::ROFS,
                 Errno::Eacces => Os::ACCESS,
+                Errno::Eintr => Os::INTR,
             };
             number.into()
         }
@@ -109,6 +123,7 @@ impl Errno {
                 Errno::Efbig => ErrorKind::FileTooLarge,
                 Errno::Erofs => ErrorKind::ReadOnlyFilesystem,
                 Errno::Eacces => ErrorKind::PermissionDenied,
+                Errno::Eintr => ErrorKind::Interrupted,
             };
             kind.into()
         }
@@ -134,6 +149,15 @@ pub enum Fault {
     Lost,
     /// A read reports success and one bit of the first byte is wrong. On other calls as `Error(Eio)`.
     WrongRead,
+    /// A read reports success with only the first so many bytes, although the file goes on. No call
+    /// of [`File::read_at`] may do that, but a damaged file system can. On other calls as
+    /// `Error(Eio)`.
+    ShortRead(usize),
+    /// A read or write reports success and went to a place so many bytes further on. On other calls
+    /// as `Error(Eio)`.
+    Misdirected(u64),
+    /// The call works and takes so long, by the clock of [`FaultControl::set_clock`].
+    Slow(Duration),
 }
 
 /// Which calls fail. Make one with [`Rule::new`] and change its fields.
@@ -207,7 +231,7 @@ pub struct Call {
     pub offset: u64,
     /// How many bytes, or the length asked for; 0 where that means nothing.
     pub len: u64,
-    /// True if this wrapper failed it.
+    /// True if this wrapper failed it, or a sync failed below.
     pub failed: bool,
 }
 
@@ -278,13 +302,19 @@ struct Control {
     counts: Counts,
     rules: Vec<Rule>,
     fail_change: BTreeMap<u64, Fault>,
+    fail_look: BTreeMap<u64, Fault>,
     stop_at: Option<u64>,
     stopped: bool,
     forbid_locks: bool,
     free_bytes: Option<u64>,
     charges: BTreeMap<PathBuf, Arc<Charge>>,
     log: Option<Vec<Call>>,
+    hook: Option<Hook>,
+    clock: Option<Arc<ManualClock>>,
 }
+
+/// What [`FaultControl::set_hook`] takes.
+pub type Hook = Arc<dyn Fn(&Call) + Send + Sync>;
 
 /// The space that a file takes, shared by its names.
 struct Charge(Mutex<ChargeState>);
@@ -306,6 +336,11 @@ impl FaultControl {
         self.0.lock().fail_change.insert(number, fault);
     }
 
+    /// Fails the call that changes nothing with this number (see [`Counts::looks`]).
+    pub fn fail_look(&self, number: u64, fault: Fault) {
+        self.0.lock().fail_look.insert(number, fault);
+    }
+
     /// Fails every change from this number on, such as on a file system that turned read-only.
     pub fn fail_changes_from(&self, number: u64, error: Errno) {
         let mut control = self.0.lock();
@@ -324,9 +359,19 @@ impl FaultControl {
     /// Forgets every rule, the budget, the ban on locks and the stop.
     pub fn heal(&self) {
         let mut control = self.0.lock();
-        let Control { counts, log, .. } = std::mem::take(&mut *control);
-        control.counts = counts;
-        control.log = log;
+        let Control { counts, log, hook, clock, .. } = std::mem::take(&mut *control);
+        *control = Control { counts, log, hook, clock, ..Control::default() };
+    }
+
+    /// Calls `hook` before every change that goes through, on the thread that makes it and with no
+    /// lock of this file system held: a look at what a crash at that call would leave.
+    pub fn set_hook(&self, hook: Option<Hook>) {
+        self.0.lock().hook = hook;
+    }
+
+    /// The clock that a [`Fault::Slow`] call moves on.
+    pub fn set_clock(&self, clock: Arc<ManualClock>) {
+        self.0.lock().clock = Some(clock);
     }
 
     /// From the change with this number on every call of any kind fails, as if the process had died.
@@ -383,11 +428,39 @@ impl FaultControl {
         let mut control = self.0.lock();
         let verdict = control.decide(kind, name, len, held);
         let number = if kind.is_change() { control.counts.changes } else { control.counts.looks };
+        let verdict = match verdict {
+            Ok(Some(Fault::Slow(time))) => {
+                if let Some(clock) = &control.clock {
+                    clock.advance(time);
+                }
+                Ok(None)
+            }
+            other => other,
+        };
         let failed = !matches!(verdict, Ok(None));
-        if let Some(log) = &mut control.log {
-            log.push(Call { number, kind, name: name.to_string(), offset, len, failed });
+        let hook = control.hook.clone().filter(|_| kind.is_change() && verdict.is_ok());
+        if control.log.is_some() || hook.is_some() {
+            let call = Call { number, kind, name: name.to_string(), offset, len, failed };
+            if let Some(log) = &mut control.log {
+                log.push(call.clone());
+            }
+            drop(control);
+            if let Some(hook) = hook {
+                hook(&call);
+            }
         }
         verdict
+    }
+
+    /// Notes in the list that the file system below failed the last call on this name.
+    fn note<T>(&self, name: &str, outcome: io::Result<T>) -> io::Result<T> {
+        if outcome.is_err()
+            && let Some(log) = &mut self.0.lock().log
+            && let Some(call) = log.iter_mut().rev().find(|call| call.name == name)
+        {
+            call.failed = true;
+        }
+        outcome
     }
 
     /// For calls that can only succeed or fail: true if the call is to go through, false if it is to
@@ -445,10 +518,13 @@ impl Control {
             let message = format!("a read-path call ({kind:?} on {name}) arrived on a thread that holds {held} locks");
             return Err(io::Error::other(message));
         }
-        if kind.is_change()
-            && let Some(fault) = self.fail_change.remove(&self.counts.changes)
-        {
-            return Ok(Some(fault));
+        let planned = if kind.is_change() {
+            self.fail_change.remove(&self.counts.changes)
+        } else {
+            self.fail_look.remove(&self.counts.looks)
+        };
+        if planned.is_some() {
+            return Ok(planned);
         }
         for rule in &mut self.rules {
             if rule.times == 0 || !rule.fits(kind, name) {
@@ -493,7 +569,7 @@ impl Fault {
     fn error(self) -> io::Error {
         match self {
             Fault::Error(error) | Fault::ShortWrite { error, .. } | Fault::TornWrite(error) => error.error(),
-            Fault::Lost | Fault::WrongRead => Errno::Eio.error(),
+            _ => Errno::Eio.error(),
         }
     }
 }
@@ -583,8 +659,9 @@ impl Fs for FaultFs {
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        if self.control.pass(CallKind::SyncDir, &name_of(path), 0, 0)? {
-            self.inner.sync_dir(path)?;
+        let name = name_of(path);
+        if self.control.pass(CallKind::SyncDir, &name, 0, 0)? {
+            self.control.note(&name, self.inner.sync_dir(path))?;
         }
         Ok(())
     }
@@ -628,6 +705,11 @@ impl File for FaultFile {
                 }
                 Ok(n)
             }
+            Some(Fault::ShortRead(keep)) => {
+                let keep = keep.min(buf.len());
+                self.inner.read_at(&mut buf[..keep], offset)
+            }
+            Some(Fault::Misdirected(by)) => self.inner.read_at(buf, offset.saturating_add(by)),
             Some(fault) => Err(fault.error()),
         }
     }
@@ -657,13 +739,18 @@ impl File for FaultFile {
                 Err(error.error())
             }
             Fault::Lost => Ok(()),
-            Fault::Error(_) | Fault::WrongRead => Err(fault.error()),
+            Fault::Misdirected(by) => {
+                let offset = offset.saturating_add(by);
+                self.charge_up_to(offset + buf.len() as u64);
+                self.inner.write_all_at(buf, offset)
+            }
+            _ => Err(fault.error()),
         }
     }
 
     fn sync_data(&self) -> io::Result<()> {
         if self.control.pass(CallKind::Sync, &self.name, 0, 0)? {
-            self.inner.sync_data()?;
+            self.control.note(&self.name, self.inner.sync_data())?;
         }
         Ok(())
     }
@@ -797,6 +884,60 @@ mod tests {
         assert_eq!(&buf, b"`b");
         file.read_at(&mut buf, 0).unwrap();
         assert_eq!(&buf, b"ab");
+    }
+
+    #[test]
+    fn short_and_misdirected_calls_and_slow_ones() {
+        let (_, fs, control) = faulty();
+        let clock = Arc::new(ManualClock::new());
+        control.set_clock(clock.clone());
+        let file = fs.create_new(path("f")).unwrap();
+        file.write_all_at(b"abcdef", 0).unwrap();
+        let looks = control.counts().looks;
+        control.fail_look(looks + 1, Fault::ShortRead(2));
+        control.fail_look(looks + 2, Fault::Misdirected(3));
+        control.fail_look(looks + 3, Fault::Slow(Duration::from_secs(9)));
+        let mut read = || {
+            let mut buf = [0; 3];
+            let n = file.read_at(&mut buf, 0).unwrap();
+            buf[..n].to_vec()
+        };
+        assert_eq!((read(), read()), (b"ab".to_vec(), b"def".to_vec()));
+        assert_eq!((read(), crate::clock::Clock::now(&*clock)), (b"abc".to_vec(), Duration::from_secs(9)));
+        control.add(Rule::new(Fault::Misdirected(2)).kind(CallKind::Write));
+        file.write_all_at(b"X", 0).unwrap();
+        assert_eq!(read_all(&*file, 99).unwrap(), b"abXdef");
+    }
+
+    #[test]
+    fn the_hook_sees_the_disk_before_every_change() {
+        let (mem, fs, control) = faulty();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let list = seen.clone();
+        control.set_hook(Some(Arc::new(move |call| {
+            let names = mem.crash(CrashPolicy::Everything, 0).list(path("")).unwrap();
+            list.lock().push((call.kind, names.len()));
+        })));
+        let file = fs.create_new(path("a")).unwrap();
+        file.write_all_at(b"x", 0).unwrap();
+        file.len().unwrap();
+        fs.rename(path("a"), path("b")).unwrap();
+        fs.remove_file(path("b")).unwrap();
+        let seen = seen.lock().clone();
+        let expected = [(CallKind::Create, 0), (CallKind::Write, 1), (CallKind::Rename, 1), (CallKind::Remove, 1)];
+        assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn a_sync_that_fails_below_is_listed() {
+        let (mem, fs, control) = faulty();
+        control.set_log(true);
+        let file = fs.create_new(path("a")).unwrap();
+        mem.fail_any_sync(1, crate::fs::mem::SyncFailure::PagesClean);
+        assert!(file.sync_data().is_ok() && fs.sync_dir(path("")).is_err() && fs.sync_dir(path("")).is_ok());
+        let failed: Vec<bool> = control.take_log().iter().map(|call| call.failed).collect();
+        assert_eq!(failed, [false, false, true, false]);
+        assert!(mem.crash(CrashPolicy::Durable, 0).open(path("a")).is_err(), "the second sync was a lie");
     }
 
     #[test]

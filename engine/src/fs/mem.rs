@@ -10,10 +10,11 @@
 //! itself. A new directory needs a sync of its parent, as a file does. Locks belong to one `MemFs`:
 //! a copy begins unlocked.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, ErrorKind};
 use std::path::{Component, Path};
 
+use crate::checksum;
 use crate::fs::{File, FileLock, Fs, LockedBy, Metadata};
 use crate::sync::Arc;
 use crate::sync::atomic::{AtomicBool, Ordering};
@@ -36,7 +37,7 @@ pub enum CrashPolicy {
     /// P4: as `Subset`, and any subset of the sectors of a write.
     Torn,
     /// P5: as `Torn`, and files may have their new length without the data; the gap reads as zeros,
-    /// noise or what another file holds.
+    /// noise or what another file holds, or held before it was deleted.
     LengthFirst,
     /// P6: every change of names, no change of content: new files are empty.
     NamesOnly,
@@ -58,7 +59,8 @@ impl CrashPolicy {
     ];
 }
 
-/// What a sync that fails leaves behind; see [`MemFs::fail_sync`].
+/// What a sync that fails leaves behind; see [`MemFs::fail_sync`]. Of a directory the same holds for
+/// its names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SyncFailure {
     /// One error; the cache keeps the new bytes but counts them as clean, so that the next sync
@@ -68,6 +70,11 @@ pub enum SyncFailure {
     CacheReverts,
     /// This sync and every later one of any file fail.
     Sticky,
+}
+
+impl SyncFailure {
+    /// Every flavour.
+    pub const ALL: [SyncFailure; 3] = [SyncFailure::PagesClean, SyncFailure::CacheReverts, SyncFailure::Sticky];
 }
 
 /// A file system in memory. Clones share their state; see [`MemFs::deep_clone`] for a copy.
@@ -89,6 +96,7 @@ impl MemFs {
             next_order: 0,
             locked: BTreeSet::new(),
             sync_failure: None,
+            deleted: VecDeque::new(),
         };
         state.nodes.insert(ROOT, Node::Dir(Directory::default()));
         MemFs(Arc::new(Mutex::new(state)))
@@ -104,6 +112,7 @@ impl MemFs {
             next_order: state.next_order,
             locked: BTreeSet::new(),
             sync_failure: None,
+            deleted: state.deleted.clone(),
         })))
     }
 
@@ -138,7 +147,26 @@ impl MemFs {
 
     /// Lets the `skip + 1`-th sync of a file from now fail.
     pub fn fail_sync(&self, skip: u64, failure: SyncFailure) {
-        self.0.lock().sync_failure = Some((skip, failure));
+        self.0.lock().sync_failure = Some(PlannedFailure { skip, failure, directories: false });
+    }
+
+    /// Lets the `skip + 1`-th sync from now fail, of files and directories counted together.
+    pub fn fail_any_sync(&self, skip: u64, failure: SyncFailure) {
+        self.0.lock().sync_failure = Some(PlannedFailure { skip, failure, directories: true });
+    }
+
+    /// Syncs that were to fail work again; what they left behind stays.
+    pub fn heal(&self) {
+        self.0.lock().sync_failure = None;
+    }
+
+    /// A number that is equal for two file systems with the same names and bytes, as they would be
+    /// read now, and different otherwise; files named `except` do not count.
+    pub fn image_hash(&self, except: &str) -> u64 {
+        let state = self.0.lock();
+        let mut hasher = checksum::FileHasher::new();
+        state.hash_names(ROOT, except, &mut hasher);
+        hasher.digest() as u64
     }
 
     /// Flips one bit of a file, in its content and on the disk, as decay of the medium would.
@@ -260,9 +288,26 @@ impl Fs for MemFs {
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let mut state = self.0.lock();
         let id = state.resolve(path)?;
-        state.dir_mut(id)?.sync();
-        state.collect_garbage();
-        Ok(())
+        let failure = state.next_sync_failure(true);
+        let dir = state.dir_mut(id)?;
+        match failure {
+            None => {
+                dir.sync();
+                state.collect_garbage();
+                return Ok(());
+            }
+            Some(SyncFailure::PagesClean) => {
+                dir.pending.clear();
+                dir.diverged = true;
+            }
+            Some(SyncFailure::CacheReverts) => {
+                dir.pending.clear();
+                dir.entries = dir.durable.clone();
+                dir.diverged = false;
+            }
+            Some(SyncFailure::Sticky) => {}
+        }
+        Err(sync_failed())
     }
 
     fn lock(&self, path: &Path) -> io::Result<Result<Box<dyn FileLock>, LockedBy>> {
@@ -315,7 +360,7 @@ impl File for MemFile {
 
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.state.lock();
-        let failure = state.next_sync_failure();
+        let failure = state.next_sync_failure(false);
         let file = state.file_mut(self.node)?;
         let Some(failure) = failure else {
             file.sync();
@@ -329,10 +374,11 @@ impl File for MemFile {
             SyncFailure::CacheReverts => {
                 file.pending.clear();
                 file.content = file.durable.clone();
+                file.diverged = false;
             }
             SyncFailure::Sticky => {}
         }
-        Err(io::Error::other("the sync failed, as the test asked for"))
+        Err(sync_failed())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
@@ -389,13 +435,29 @@ const ROOT: NodeId = 1;
 /// Offsets beyond this are refused: the table of pages is dense.
 const FILE_LEN_MAX: u64 = 64 << 30;
 
+/// How many deleted files are remembered for what a crash may put into a gap.
+const DELETED_KEPT: usize = 4;
+
 struct State {
     nodes: BTreeMap<NodeId, Node>,
     next_node: NodeId,
     /// Numbers pending changes over all files and directories.
     next_order: u64,
     locked: BTreeSet<NodeId>,
-    sync_failure: Option<(u64, SyncFailure)>,
+    sync_failure: Option<PlannedFailure>,
+    /// What files held that are gone for good: the blocks are free, the bytes are still there.
+    deleted: VecDeque<Pages>,
+}
+
+struct PlannedFailure {
+    skip: u64,
+    failure: SyncFailure,
+    /// True if syncs of directories count and fail as well.
+    directories: bool,
+}
+
+fn sync_failed() -> io::Error {
+    io::Error::other("the sync failed, as the test asked for")
 }
 
 enum Node {
@@ -418,6 +480,8 @@ struct Directory {
     entries: BTreeMap<String, NodeId>,
     durable: BTreeMap<String, NodeId>,
     pending: Vec<(u64, NameChange)>,
+    /// True after a failed sync: `durable` plus `pending` is no longer `entries`.
+    diverged: bool,
 }
 
 #[derive(Clone)]
@@ -518,16 +582,35 @@ impl State {
         Ok(())
     }
 
-    fn next_sync_failure(&mut self) -> Option<SyncFailure> {
-        let (skip, failure) = self.sync_failure?;
-        if skip > 0 {
-            self.sync_failure = Some((skip - 1, failure));
+    fn next_sync_failure(&mut self, directory: bool) -> Option<SyncFailure> {
+        let planned = self.sync_failure.as_mut().filter(|p| p.directories || !directory)?;
+        if planned.skip > 0 {
+            planned.skip -= 1;
             return None;
         }
+        let failure = planned.failure;
         if failure != SyncFailure::Sticky {
             self.sync_failure = None;
         }
         Some(failure)
+    }
+
+    fn hash_names(&self, id: NodeId, except: &str, hasher: &mut checksum::FileHasher) {
+        match self.nodes.get(&id) {
+            Some(Node::Dir(dir)) => {
+                for (name, child) in dir.entries.iter().filter(|(name, _)| *name != except) {
+                    hasher.update(&(name.len() as u64).to_le_bytes());
+                    hasher.update(name.as_bytes());
+                    self.hash_names(*child, except, hasher);
+                }
+                hasher.update(&u64::MAX.to_le_bytes());
+            }
+            Some(Node::File(file)) => {
+                hasher.update(&file.content.len.to_le_bytes());
+                file.content.hash(hasher);
+            }
+            None => {}
+        }
     }
 
     /// Forgets nodes that no name leads to, now or after any crash, and that nobody has open.
@@ -538,8 +621,18 @@ impl State {
             named.extend(dir.entries.values().chain(dir.durable.values()).copied());
             named.extend(dir.pending.iter().map(|(_, change)| change.node()));
         }
+        let deleted = &mut self.deleted;
         self.nodes.retain(|id, node| match node {
-            Node::File(file) => named.contains(id) || Arc::strong_count(&file.token) > 1,
+            Node::File(file) if !named.contains(id) && Arc::strong_count(&file.token) == 1 => {
+                if file.content.len > 0 {
+                    deleted.push_back(std::mem::take(&mut file.content));
+                    if deleted.len() > DELETED_KEPT {
+                        deleted.pop_front();
+                    }
+                }
+                false
+            }
+            Node::File(_) => true,
             Node::Dir(_) => named.contains(id),
         });
     }
@@ -570,7 +663,13 @@ impl FileNode {
 
 impl Directory {
     fn sync(&mut self) {
-        self.durable = self.entries.clone();
+        if self.diverged {
+            for (_, change) in &self.pending {
+                change.apply(&mut self.durable);
+            }
+        } else {
+            self.durable = self.entries.clone();
+        }
         self.pending.clear();
     }
 }
@@ -657,6 +756,19 @@ impl Pages {
         self.len = self.len.max(end);
     }
 
+    /// Page by page; a page of zeros and one that is missing are the same.
+    fn hash(&self, hasher: &mut checksum::FileHasher) {
+        let mut left = self.len;
+        for page in 0..self.len.div_ceil(PAGE as u64) as usize {
+            let n = left.min(PAGE as u64) as usize;
+            match self.pages.get(page).and_then(Option::as_ref) {
+                Some(bytes) => hasher.update(&bytes[..n]),
+                None => hasher.update(&[0; PAGE][..n]),
+            }
+            left -= n as u64;
+        }
+    }
+
     fn set_len(&mut self, len: u64) {
         if len < self.len {
             let (last, within) = place(len);
@@ -728,7 +840,7 @@ fn crash_state(state: &State, policy: CrashPolicy, random: &mut Random) -> State
                     kept.iter().for_each(|change| change.apply(&mut names));
                     names
                 };
-                Node::Dir(Directory { entries: names.clone(), durable: names, pending: Vec::new() })
+                Node::Dir(Directory { entries: names.clone(), durable: names, ..Directory::default() })
             }
             Node::File(file) => {
                 let pages = match policy {
@@ -756,6 +868,7 @@ fn crash_state(state: &State, policy: CrashPolicy, random: &mut Random) -> State
         next_order: state.next_order,
         locked: BTreeSet::new(),
         sync_failure: None,
+        deleted: state.deleted.clone(),
     };
     after.forget_lost_names();
     after
@@ -848,14 +961,11 @@ fn grow_without_data(
     if fill == 0 {
         return;
     }
-    let donors: Vec<&FileNode> = state
-        .nodes
-        .values()
-        .filter_map(|node| match node {
-            Node::File(other) if other.content.len > 0 => Some(other),
-            _ => None,
-        })
-        .collect();
+    let living = state.nodes.values().filter_map(|node| match node {
+        Node::File(other) if other.content.len > 0 => Some(&other.content),
+        _ => None,
+    });
+    let donors: Vec<&Pages> = living.chain(&state.deleted).collect();
     let donor = if donors.is_empty() { None } else { Some(donors[random.below(donors.len() as u64) as usize]) };
     written.sort_unstable();
     let mut at = file.durable.len.min(pages.len);
@@ -867,7 +977,7 @@ fn grow_without_data(
             let mut bytes = vec![0; n];
             match donor {
                 Some(donor) if fill == 1 => {
-                    donor.content.read(&mut bytes, gap);
+                    donor.read(&mut bytes, gap);
                 }
                 _ => bytes.iter_mut().for_each(|byte| *byte = random.next() as u8),
             }
@@ -953,6 +1063,51 @@ mod tests {
     fn dump(fs: &MemFs) -> Vec<(String, Option<Vec<u8>>)> {
         let names = fs.list(Path::new("")).unwrap();
         names.into_iter().map(|name| (name.clone(), content(fs, &name))).collect()
+    }
+
+    #[test]
+    fn equal_images_have_equal_hashes() {
+        let (a, b) = (half_synced(b"old", b"new"), half_synced(b"older", b"new"));
+        assert_ne!(a.image_hash(""), b.image_hash(""), "lengths differ");
+        assert_eq!(a.image_hash(""), a.crash(CrashPolicy::Everything, 0).image_hash(""));
+        assert_ne!(a.image_hash(""), a.crash(CrashPolicy::Durable, 0).image_hash(""));
+        assert_eq!(a.image_hash("f"), b.image_hash("f"), "that file does not count");
+        let c = half_synced(b"old", b"new");
+        c.rename(Path::new("f"), Path::new("g")).unwrap();
+        assert_ne!(a.image_hash(""), c.image_hash(""), "names differ");
+    }
+
+    #[test]
+    fn a_gap_may_show_what_a_deleted_file_held() {
+        let fs = MemFs::new();
+        fs.create_new(Path::new("old")).unwrap().write_all_at(&[b'D'; 5000], 0).unwrap();
+        fs.sync_all();
+        fs.remove_file(Path::new("old")).unwrap();
+        fs.sync_dir(Path::new("")).unwrap();
+        let file = fs.create_new(Path::new("new")).unwrap();
+        fs.sync_dir(Path::new("")).unwrap();
+        file.write_all_at(&[b'N'; 5000], 0).unwrap();
+        let shows = |seed| {
+            content(&fs.crash(CrashPolicy::LengthFirst, seed), "new").is_some_and(|bytes| bytes.starts_with(b"DDDD"))
+        };
+        assert!((0..200).any(shows));
+    }
+
+    #[test]
+    fn a_failed_sync_of_a_directory_leaves_its_names_in_three_ways() {
+        for failure in SyncFailure::ALL {
+            let fs = MemFs::new();
+            fs.create_new(Path::new("f")).unwrap();
+            fs.fail_any_sync(0, failure);
+            assert!(fs.sync_dir(Path::new("")).is_err());
+            let visible = fs.list(Path::new("")).unwrap().len();
+            assert_eq!(visible, usize::from(failure != SyncFailure::CacheReverts), "{failure:?}");
+            assert_eq!(fs.sync_dir(Path::new("")).is_err(), failure == SyncFailure::Sticky);
+            fs.heal();
+            fs.sync_dir(Path::new("")).unwrap();
+            let durable = fs.crash(CrashPolicy::Durable, 0).list(Path::new("")).unwrap().len();
+            assert_eq!(durable, usize::from(failure == SyncFailure::Sticky), "{failure:?}");
+        }
     }
 
     #[test]
