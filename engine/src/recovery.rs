@@ -167,7 +167,9 @@ fn prepare_directory(context: &Context) -> Result<()> {
         return Ok(());
     }
     if !context.options.create_if_missing {
-        if !exists || !has_our_files(fs, dir)? {
+        // What an interrupted creation or checkpoint left is no database; logs and tables without
+        // CURRENT are a damaged one, which is said further on.
+        if !exists || !has_data_files(fs, dir)? {
             return Err(missing(dir));
         }
         return Ok(());
@@ -177,14 +179,19 @@ fn prepare_directory(context: &Context) -> Result<()> {
     make_directory(fs, dir)
 }
 
-/// Makes the directory and its missing parents, durably.
-fn make_directory(fs: &dyn Fs, dir: &Path) -> Result<()> {
+/// Makes the directory and its missing parents, durably; what cannot be made durable is taken away
+/// again.
+pub fn make_directory(fs: &dyn Fs, dir: &Path) -> Result<()> {
     let missing = dir.ancestors().take_while(|d| !d.as_os_str().is_empty() && fs.metadata(d).is_err()).count();
     fs.create_dir_all(dir).map_err(|e| Error::io("create the directory", dir, e))?;
     for parent in dir.ancestors().skip(1).take(missing.max(1)).filter(|p| !p.as_os_str().is_empty()) {
         match fs.sync_dir(parent) {
             // Where the parent cannot be opened, its entry is the file system's affair.
             Err(e) if !matches!(e.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound) => {
+                // The next attempt must not find a directory whose entry no sync will ever write.
+                for made in dir.ancestors().take(missing) {
+                    let _ = fs.remove_dir(made);
+                }
                 return Err(Error::io("sync the directory", parent, e));
             }
             _ => {}
@@ -220,17 +227,21 @@ fn files(fs: &dyn Fs, dir: &Path) -> Result<Vec<FileName>> {
     Ok(list(fs, dir)?.iter().filter_map(|n| FileName::parse(n)).collect())
 }
 
-fn has_our_files(fs: &dyn Fs, dir: &Path) -> Result<bool> {
-    Ok(files(fs, dir)?.iter().any(|f| !matches!(f, FileName::Lock | FileName::Reserve)))
+fn has_data_files(fs: &dyn Fs, dir: &Path) -> Result<bool> {
+    Ok(files(fs, dir)?.into_iter().any(is_data))
+}
+
+/// True for files that are made only once CURRENT is durable.
+fn is_data(file: FileName) -> bool {
+    matches!(file, FileName::Table(_) | FileName::Wal(_) | FileName::Blob(_))
 }
 
 /// Without CURRENT there is nothing here yet, unless there are logs or tables: those are made only
 /// after CURRENT is durable, so then CURRENT was lost.
 fn refuse_headless(context: &Context) -> Result<()> {
     let lost = files(&*context.fs, &context.dir)?.into_iter().find(|f| match f {
-        FileName::Table(_) | FileName::Wal(_) | FileName::Blob(_) => true,
         FileName::Manifest(_) => sabotage::is(Bug::HalfMadeRefused),
-        _ => false,
+        _ => is_data(*f),
     });
     match lost {
         Some(file) => Err(Error::corruption(format!("CURRENT is missing, but {file} is there"))

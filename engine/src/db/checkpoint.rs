@@ -16,6 +16,7 @@ use crate::fs::Fs;
 use crate::key::SeqNo;
 use crate::options::CfOptions;
 use crate::read::View;
+use crate::recovery::make_directory;
 use crate::store::{self, Family};
 use crate::sync::Arc;
 use crate::version::current::{Current, Seal, write_current};
@@ -59,9 +60,7 @@ impl Db {
                 return Err(Error::new(ErrorKind::AlreadyExists, "the directory is not empty").with_file(dest));
             }
             Ok(_) => {}
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                fs.create_dir_all(dest).map_err(|e| Error::io("create the directory", dest, e))?;
-            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => make_directory(fs, dest)?,
             Err(e) => return Err(Error::io("list the directory", dest, e)),
         }
         let outcome = self.copy_to(dest);
