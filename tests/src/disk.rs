@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lignite::internals::fs::Fs;
-use lignite::internals::fs::fault::{Errno, Fault, FaultControl, FaultFs, Rule};
+use lignite::internals::fs::fault::{FaultControl, FaultFs};
 use lignite::internals::fs::mem::{CrashPolicy, MemFs};
 
 /// How many crash policies there are: P0 to P7.
@@ -44,6 +44,13 @@ impl Disk {
         Disk(self.0.crash(CrashPolicy::ALL[policy as usize], seed))
     }
 
+    /// What the end of the process now would leave: everything, with what is not synced still only
+    /// in the cache.
+    #[must_use]
+    pub fn process_death(&self) -> Disk {
+        Disk(self.0.deep_clone())
+    }
+
     /// A file system on it whose calls can be made to fail.
     pub fn faults(&self) -> Faults {
         let (fs, control) = FaultFs::new(self.fs());
@@ -69,29 +76,4 @@ impl Faults {
             })
             .collect()
     }
-
-    /// The calls that failed, with the one before each, for a person.
-    pub fn failures(&self) -> String {
-        let calls = self.control.take_log();
-        calls
-            .iter()
-            .filter(|c| c.failed)
-            .map(|c| format!("  {} {:?} {} at {} len {}\n", c.number, c.kind, c.name, c.offset, c.len))
-            .collect()
-    }
-}
-
-/// The ways in which a call that changes something fails in the sweeps.
-pub const CHANGE_FAULTS: [Fault; 4] = [
-    Fault::Error(Errno::Eio),
-    Fault::Error(Errno::Enospc),
-    Fault::ShortWrite { keep: 21, error: Errno::Enospc },
-    Fault::TornWrite(Errno::Eio),
-];
-
-/// The rule that fails the read-only call `n` (from 0) of any kind.
-pub fn look_fails(n: u64) -> Rule {
-    let mut rule = Rule::new(Fault::Error(Errno::Eio)).skip(n);
-    rule.change = Some(false);
-    rule
 }

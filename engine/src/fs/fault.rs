@@ -254,6 +254,8 @@ pub struct Counts {
     pub syncs: u64,
     /// Calls of [`Fs::sync_dir`].
     pub dir_syncs: u64,
+    /// Calls on which a rule or a plan decided, and syncs that failed below.
+    pub faults: u64,
     /// Read-path calls that arrived with a lock held while [`FaultControl::forbid_locks`] was on.
     pub lock_violations: u64,
 }
@@ -428,6 +430,7 @@ impl FaultControl {
         let mut control = self.0.lock();
         let verdict = control.decide(kind, name, len, held);
         let number = if kind.is_change() { control.counts.changes } else { control.counts.looks };
+        control.counts.faults += u64::from(matches!(verdict, Ok(Some(_))));
         let verdict = match verdict {
             Ok(Some(Fault::Slow(time))) => {
                 if let Some(clock) = &control.clock {
@@ -454,11 +457,13 @@ impl FaultControl {
 
     /// Notes in the list that the file system below failed the last call on this name.
     fn note<T>(&self, name: &str, outcome: io::Result<T>) -> io::Result<T> {
-        if outcome.is_err()
-            && let Some(log) = &mut self.0.lock().log
-            && let Some(call) = log.iter_mut().rev().find(|call| call.name == name)
-        {
-            call.failed = true;
+        if outcome.is_err() {
+            let mut control = self.0.lock();
+            control.counts.faults += 1;
+            let call = control.log.iter_mut().flatten().rev().find(|call| call.name == name);
+            if let Some(call) = call {
+                call.failed = true;
+            }
         }
         outcome
     }
@@ -897,7 +902,7 @@ mod tests {
         control.fail_look(looks + 1, Fault::ShortRead(2));
         control.fail_look(looks + 2, Fault::Misdirected(3));
         control.fail_look(looks + 3, Fault::Slow(Duration::from_secs(9)));
-        let mut read = || {
+        let read = || {
             let mut buf = [0; 3];
             let n = file.read_at(&mut buf, 0).unwrap();
             buf[..n].to_vec()

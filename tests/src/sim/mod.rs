@@ -306,10 +306,12 @@ impl Expected {
     }
 }
 
-fn created_name(slot: u8, seed: u64) -> String {
+/// The name of the family that `create` makes.
+pub fn created_name(slot: u8, seed: u64) -> String {
     format!("family-{slot}-{}", seed % 1000)
 }
 
-fn renamed_name(n: u64) -> String {
+/// The name that `rename` gives.
+pub fn renamed_name(n: u64) -> String {
     format!("renamed {n} é")
 }
