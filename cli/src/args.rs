@@ -151,6 +151,20 @@ impl FromStr for Size {
     }
 }
 
+/// Bytes a second as typed: `100MB/s`, `50MB`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate(pub u64);
+
+impl FromStr for Rate {
+    type Err = String;
+    fn from_str(typed: &str) -> Result<Rate, String> {
+        match typed.strip_suffix("/s").unwrap_or(typed).parse()? {
+            Size(0) => Err("a rate of 0 would never end".to_string()),
+            Size(bytes) => Ok(Rate(bytes)),
+        }
+    }
+}
+
 /// Options of a column family.
 #[derive(Args, Clone, Debug, Default)]
 pub struct FamilyOptions {
@@ -272,6 +286,8 @@ mod tests {
         assert_eq!("16KiB".parse(), Ok(Size(16384)));
         assert_eq!("4096".parse(), Ok(Size(4096)));
         assert_eq!("2 MB".parse(), Ok(Size(2_000_000)));
+        assert_eq!("100MB/s".parse(), Ok(Rate(100_000_000)));
+        assert!("0".parse::<Rate>().is_err());
         for bad in ["", "K", "1K", "-1", "1.5MiB", "99999999999GiB"] {
             assert!(bad.parse::<Size>().is_err(), "{bad}");
         }

@@ -88,13 +88,22 @@ struct Inner {
     file: Option<PathBuf>,
     offset: Option<u64>,
     family: Option<String>,
+    keys: Option<(Vec<u8>, Vec<u8>)>,
     source: Option<Arc<std::io::Error>>,
 }
 
 impl Error {
     /// A new error of this kind with a message for a person.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Error {
-        Error(Arc::new(Inner { kind, message: message.into(), file: None, offset: None, family: None, source: None }))
+        Error(Arc::new(Inner {
+            kind,
+            message: message.into(),
+            file: None,
+            offset: None,
+            family: None,
+            keys: None,
+            source: None,
+        }))
     }
 
     /// Bytes that are not what was written.
@@ -123,6 +132,7 @@ impl Error {
             file: Some(path.to_path_buf()),
             offset: None,
             family: None,
+            keys: None,
             source: Some(Arc::new(source)),
         }))
     }
@@ -153,6 +163,16 @@ impl Error {
         let inner = Arc::make_mut(&mut self.0);
         if inner.family.is_none() {
             inner.family = Some(name.into());
+        }
+        self
+    }
+
+    /// The same error, with the first and the last key that it may concern (kept if there are some already).
+    #[must_use]
+    pub fn with_keys(mut self, first: &[u8], last: &[u8]) -> Error {
+        let inner = Arc::make_mut(&mut self.0);
+        if inner.keys.is_none() {
+            inner.keys = Some((first.to_vec(), last.to_vec()));
         }
         self
     }
@@ -195,6 +215,11 @@ impl Error {
     /// The column family it concerns.
     pub fn column_family(&self) -> Option<&str> {
         self.0.family.as_deref()
+    }
+
+    /// The first and the last key that it may concern, if known: reads of other keys need not meet it.
+    pub fn keys(&self) -> Option<(&[u8], &[u8])> {
+        self.0.keys.as_ref().map(|(first, last)| (first.as_slice(), last.as_slice()))
     }
 
     /// True for [`ErrorKind::Corruption`].
@@ -252,7 +277,21 @@ impl fmt::Display for Error {
         if let Some(family) = &self.0.family {
             write!(f, " (column family {family})")?;
         }
+        if let Some((first, last)) = &self.0.keys {
+            write!(f, " (keys {} .. {})", Shown(first), Shown(last))?;
+        }
         Ok(())
+    }
+}
+
+/// A key in a message: quoted, escaped, and cut after 32 bytes.
+struct Shown<'a>(&'a [u8]);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cut = self.0.len().min(32);
+        let more = if self.0.len() > cut { ".." } else { "" };
+        write!(f, "\"{}\"{more}", self.0[..cut].escape_ascii())
     }
 }
 
@@ -281,6 +320,11 @@ mod tests {
         assert_eq!(
             e.to_string(),
             "block checksum is 1, expected 2 (file /db/000004.sst, offset 4096) (column family logs)"
+        );
+        let with_keys = e.clone().with_keys(b"a\n", &[b'b'; 40]);
+        assert!(
+            with_keys.to_string().ends_with("(keys \"a\\n\" .. \"bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb\"..)"),
+            "{with_keys}"
         );
         assert_eq!(e.offset(), Some(4096));
         assert!(e.is_corruption());

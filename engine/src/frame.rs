@@ -359,6 +359,17 @@ fn check(what: &str, found: u32, expected: u32) -> Result<()> {
     Err(Error::corruption(format!("the checksum of a block's {what} is {found:08x}, expected {expected:08x}")))
 }
 
+/// The trailer whose last byte is the last of `bytes`, and its length, for who looks for frames where no
+/// index tells. Only its form is checked: hold the frame that it describes against its checksums.
+pub fn trailer_at_end(bytes: &[u8]) -> Option<(usize, Trailer)> {
+    let len = usize::from(*bytes.last()?);
+    if !(TRAILER_LEN_MIN..=TRAILER_LEN_MAX).contains(&len) {
+        return None;
+    }
+    let trailer = parse(bytes.get(bytes.len().checked_sub(len)?..)?).ok()?;
+    Some((len, trailer))
+}
+
 /// Reads a trailer from exactly its bytes. Lengths are within limits; nothing else is checked.
 fn parse(bytes: &[u8]) -> Result<Trailer> {
     let mut input = Input::new(bytes);

@@ -13,8 +13,9 @@ macro_rules! door {
 }
 
 door! {
-    batch, cache, checksum, clock, coding, compaction, error, event, field, filename, flush, frame, fs, header, iter,
-    key, memtable, metrics, options, pool, read, record, recovery, sabotage, slice, store, sync, table, tables, tombstone,
+    batch, cache, check, checksum, clock, coding, compaction, error, event, field, filename, flush, frame, fs, header, iter,
+    key, memtable, metrics, options, pool, read, record, recovery, repair, sabotage, slice, store, sync, table, tables,
+    tombstone,
     version, wal, worker, write,
 }
 

@@ -63,6 +63,7 @@ pub mod internals;
 
 mod batch;
 mod cache;
+mod check;
 mod checksum;
 mod clock;
 mod coding;
@@ -86,6 +87,7 @@ mod pool;
 mod read;
 mod record;
 mod recovery;
+mod repair;
 mod sabotage;
 mod slice;
 mod store;
@@ -98,11 +100,11 @@ mod wal;
 mod worker;
 mod write;
 
+pub use check::{CheckOptions, CheckProgress, CheckReport, Problem};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use db::{
-    Builder, CheckProgress, CheckReport, ColumnFamily, Commit, Cursor, DamagedFile, Db, Entry, FamilyStats, Health,
-    IngestReport, Iter, LevelStats, LogStats, ManifestStats, MemoryStats, Problem, Reader, Snapshot, SnapshotStats,
-    Stats, TableInfo, WriteBatch,
+    Builder, ColumnFamily, Commit, Cursor, DamagedFile, Db, Entry, FamilyStats, Health, IngestReport, Iter, LevelStats,
+    LogStats, ManifestStats, MemoryStats, Reader, Snapshot, SnapshotStats, Stats, TableInfo, WriteBatch,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use event::{Event, EventListener};
@@ -112,6 +114,8 @@ pub use options::{
     BlockCodec, CfOptions, Codec, Compression, Durability, FilterPolicy, LogRecovery, Options, register_codec,
 };
 pub use recovery::RecoveryStats;
+pub use repair::salvage::SalvageReport;
+pub use repair::{Loss, RepairProgress, RepairReport};
 pub use slice::Slice;
 
 #[cfg(test)]

@@ -576,7 +576,7 @@ fn irregular(path: &Path) -> Error {
 }
 
 /// A manifest or log segment that is named and not there has been lost.
-fn missing_is_damage(e: Error) -> Error {
+pub fn missing_is_damage(e: Error) -> Error {
     match e.io_kind() {
         Some(std::io::ErrorKind::NotFound) => e.with_kind(ErrorKind::Corruption).with_offset(0),
         _ => e,
@@ -832,6 +832,11 @@ pub struct ManifestFamily {
 
 /// Adds up the edits of a manifest.
 pub fn fold(scan: &ManifestScan) -> Result<ManifestState> {
+    fold_edits(&scan.edits).map_err(|(_, e)| e)
+}
+
+/// As [`fold`]; a failure comes with the number of the edit.
+fn fold_edits(edits: &[VersionEdit]) -> std::result::Result<ManifestState, (usize, Error)> {
     let mut state = ManifestState {
         created: 0,
         creator: String::new(),
@@ -843,13 +848,28 @@ pub fn fold(scan: &ManifestScan) -> Result<ManifestState> {
         families: BTreeMap::new(),
         unknown: UnknownFields::default(),
     };
-    if !scan.edits.first().is_some_and(|e| e.snapshot) {
-        return Err(Error::corruption("the manifest does not begin with a full state"));
+    if !edits.first().is_some_and(|e| e.snapshot) {
+        return Err((0, Error::corruption("the manifest does not begin with a full state")));
     }
-    for edit in &scan.edits {
-        state.add(edit)?;
+    for (i, edit) in edits.iter().enumerate() {
+        state.add(edit).map_err(|e| (i, e))?;
     }
     Ok(state)
+}
+
+/// Adds up the edits of a manifest as far as they make sense; says how many did, and why no more. None
+/// if not even the first one does.
+pub fn fold_prefix(edits: &[VersionEdit]) -> (Option<ManifestState>, usize, Option<Error>) {
+    let mut why = None;
+    let mut n = edits.len();
+    while n > 0 {
+        // An edit that fails may have been added in part, so those before it are added up once more.
+        match fold_edits(&edits[..n]) {
+            Ok(state) => return (Some(state), n, why),
+            Err((at, e)) => (n, why) = (at, Some(e)),
+        }
+    }
+    (None, 0, why)
 }
 
 impl ManifestState {

@@ -1,6 +1,7 @@
 //! The tables that are open: each is opened once and shared, at most so many at a time.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
 use crate::cache::{BlockCache, CacheKey};
@@ -61,10 +62,16 @@ impl Tables {
             return Ok(table);
         }
         self.open.get_or_insert_with(&key, || {
-            let table = Table::open(&*self.fs, &self.dir, &file.meta, &self.context(family, level))?;
+            let table = Table::open(&*self.fs, &self.dir, &file.meta, &self.context(family, level));
+            let table = table.map_err(|e| concerning(e, file))?;
             self.note_filter(&table);
             Ok((table, 1))
         })
+    }
+
+    /// The table of this number, if it is open.
+    pub fn opened(&self, number: u64) -> Option<Arc<Table>> {
+        self.open.get(&CacheKey { file: number, block: 0 })
     }
 
     /// Opens a table anew, past the open ones, so that its index, filter and footer are read from
@@ -138,6 +145,14 @@ impl Tables {
     /// True if none is.
     pub fn is_empty(&self) -> bool {
         self.open.is_empty()
+    }
+}
+
+/// The same error, saying which keys a table that cannot be opened concerns.
+fn concerning(e: Error, file: &TableFile) -> Error {
+    match &file.meta.largest {
+        Bound::Included(last) | Bound::Excluded(last) => e.with_keys(&file.meta.smallest, last),
+        Bound::Unbounded => e,
     }
 }
 

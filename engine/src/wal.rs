@@ -451,17 +451,50 @@ pub fn scan_file(
     let file = fs.open(path).map_err(|e| Error::io("open a log segment", path, e))?;
     let headers = Headers::read(&*file, path)?;
     let header = headers.file.clone().map_err(|e| e.with_file(path))?;
-    let (first, second) = headers.segment(header.db_id, header.number);
+    let segment = scan_headers(file, path, &headers, header.db_id, header.number, visit)?;
+    Ok((header, segment))
+}
+
+/// As [`scan_file`], for a file whose own header is damaged: it is taken for the segment `number` of
+/// database `db_id`. Fails with `Corruption` if that is not what it is.
+pub fn scan_file_as(
+    fs: &dyn Fs,
+    path: &Path,
+    db_id: u128,
+    number: u64,
+    visit: &mut dyn FnMut(&ScanItem<'_>) -> Result<()>,
+) -> Result<SegmentHeader> {
+    let file = fs.open(path).map_err(|e| Error::io("open a log segment", path, e))?;
+    let headers = Headers::read(&*file, path)?;
+    scan_headers(file, path, &headers, db_id, number, visit)
+}
+
+fn scan_headers(
+    file: Arc<dyn File>,
+    path: &Path,
+    headers: &Headers,
+    db_id: u128,
+    number: u64,
+    visit: &mut dyn FnMut(&ScanItem<'_>) -> Result<()>,
+) -> Result<SegmentHeader> {
+    let (first, second) = headers.segment(db_id, number);
+    let segment = first.clone().or(second.clone()).map_err(|e| e.with_file(path).with_offset(HEADER_LEN as u64))?;
     for (offset, copy) in [(HEADER_LEN, &first), (HEADER_LEN + SEGMENT_HEADER_LEN, &second)] {
         if let Err(e) = copy {
             visit(&ScanItem::Defect { offset: offset as u64, len: SEGMENT_HEADER_LEN as u64, reason: e.message() })?;
         }
     }
-    let segment = first.or(second).map_err(|e| e.with_file(path))?;
-    let place = Place { db_id: header.db_id, number: header.number, salt: segment.salt };
+    let place = Place { db_id, number, salt: segment.salt };
     let mut reader = RecordReader::new(file, path, place)?;
     scan_records(&mut reader, FIRST_RECORD, visit)?;
-    Ok((header, segment))
+    Ok(segment)
+}
+
+/// The header of a segment, from whichever copy of it is whole.
+pub fn read_segment_header(fs: &dyn Fs, path: &Path, db_id: u128, number: u64) -> Result<SegmentHeader> {
+    let file = fs.open(path).map_err(|e| Error::io("open a log segment", path, e))?;
+    let (first, second) = Headers::read(&*file, path)?.segment(db_id, number);
+    first.or(second).map_err(|e| e.with_file(path).with_offset(HEADER_LEN as u64))
 }
 
 /// Tells everything from `offset` on that a reader finds.

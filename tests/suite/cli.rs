@@ -299,7 +299,6 @@ fn exit_codes_are_as_promised() {
         (1, "get db absent --json"),
         (2, ""),
         (2, "nonsense"),
-        (2, "repair db --to new"),
         (2, "get db"),
         (2, "get db hex:0"),
         (2, "get db k --cf nowhere"),

@@ -20,6 +20,7 @@ mod locks;
 mod model;
 mod readme;
 mod recovery;
+mod repair;
 mod sync;
 mod tidy;
 

@@ -36,7 +36,10 @@ const STOREYS: [(&str, &[&str]); 4] = [
         ],
     ),
     ("mechanics", &["table", "tables", "version", "read", "flush", "compaction"]),
-    ("engine", &["recovery", "store", "write", "worker", "db", "format_examples", "internals", "crate"]),
+    (
+        "engine",
+        &["recovery", "store", "write", "worker", "check", "repair", "db", "format_examples", "internals", "crate"],
+    ),
 ];
 
 #[test]

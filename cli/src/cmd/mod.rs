@@ -12,9 +12,11 @@ mod compact;
 mod completions;
 mod count;
 mod create;
+mod damage;
 mod delete;
 mod delete_range;
 mod demo;
+mod destination;
 mod export;
 mod files;
 mod flush;
@@ -24,6 +26,8 @@ mod import;
 mod info;
 mod inspect;
 mod put;
+mod repair;
+mod salvage;
 mod scan;
 mod shape;
 mod stats;
@@ -53,6 +57,8 @@ pub enum Command {
     Tree(tree::Args),
     Inspect(inspect::Args),
     Check(check::Args),
+    Repair(repair::Args),
+    Salvage(salvage::Args),
     Compact(compact::Args),
     Flush(flush::Args),
     Checkpoint(checkpoint::Args),
@@ -79,6 +85,8 @@ pub fn run(command: Command, context: &Context, cli: &mut clap::Command) -> Outc
         Command::Tree(args) => tree::run(&args, context),
         Command::Inspect(args) => inspect::run(&args, context),
         Command::Check(args) => check::run(&args, context),
+        Command::Repair(args) => repair::run(&args, context),
+        Command::Salvage(args) => salvage::run(&args, context),
         Command::Compact(args) => compact::run(&args, context),
         Command::Flush(args) => flush::run(&args, context),
         Command::Checkpoint(args) => checkpoint::run(&args, context),

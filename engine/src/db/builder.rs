@@ -118,6 +118,11 @@ impl Builder {
         self.open_at(&path, Some(dir))
     }
 
+    /// Where files and time come from.
+    pub(super) fn doors(&self) -> (Arc<dyn Fs>, Arc<dyn Clock>) {
+        (self.fs.clone(), self.clock.clone())
+    }
+
     fn open_at(self, path: &Path, temporary: Option<PathBuf>) -> Result<Db> {
         self.options.validate()?;
         for (name, options) in &self.families {

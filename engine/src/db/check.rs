@@ -1,76 +1,18 @@
-//! Checking a database: every checksum, order, bound and count, and the manifest against the
-//! directory.
+//! Checking a database, open or not: every checksum, order, bound and count, and the manifest against
+//! the directory. The work is done in [`check`](crate::check).
 
-use std::ops::Bound;
-use std::path::PathBuf;
+use std::path::Path;
 
+use super::builder::Builder;
 use super::handle::Db;
-use crate::error::{Error, Result};
+use crate::check::{self, CheckOptions, CheckProgress, CheckReport, Opener, Problem, TableJob};
+use crate::error::{Error, ErrorKind, Result};
 use crate::filename::FileName;
 use crate::recovery;
-use crate::store::Family;
+use crate::sync::Arc;
 use crate::version::current::read_current;
-use crate::version::{TableFile, manifest};
-
-/// What [`Db::check`] found.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct CheckReport {
-    /// Tables checked.
-    pub tables: u64,
-    /// Bytes of them.
-    pub bytes: u64,
-    /// Entries decoded; only by a deep check.
-    pub entries: u64,
-    /// Defects, in the order they were found.
-    pub problems: Vec<Problem>,
-    /// Bytes of a torn log tail that the open dropped. Not a defect: they were never acknowledged
-    /// as durable.
-    pub torn_tail_bytes: u64,
-    /// Files of ours that nothing names. Not a defect: the next open for writing removes them.
-    pub garbage: Vec<PathBuf>,
-}
-
-impl CheckReport {
-    /// True if there is no defect.
-    pub fn is_clean(&self) -> bool {
-        self.problems.is_empty()
-    }
-}
-
-/// One defect.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Problem {
-    /// The file.
-    pub file: PathBuf,
-    /// Where in the file, if known.
-    pub offset: Option<u64>,
-    /// The column family.
-    pub column_family: Option<String>,
-    /// The level of the table.
-    pub level: Option<usize>,
-    /// The first key that may be affected.
-    pub first_key: Option<Vec<u8>>,
-    /// The last key that may be affected.
-    pub last_key: Option<Vec<u8>>,
-    /// What is wrong.
-    pub message: String,
-}
-
-/// How far a check is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct CheckProgress {
-    /// Tables done.
-    pub tables_done: u64,
-    /// Tables in all.
-    pub tables: u64,
-    /// Bytes done.
-    pub bytes_done: u64,
-    /// Bytes in all.
-    pub bytes: u64,
-}
+use crate::version::manifest;
+use crate::wal::{self, ReplayRules};
 
 impl Db {
     /// Checks every table against its checksums, its order, its bounds and the manifest; with
@@ -80,66 +22,82 @@ impl Db {
     /// # Errors
     /// `Io` if a file cannot be read at all; defects are in the report.
     pub fn check(&self, deep: bool, progress: &mut dyn FnMut(CheckProgress)) -> Result<CheckReport> {
+        self.check_with(&CheckOptions::new().deep(deep), progress)
+    }
+
+    /// As [`Db::check`], with all options. See [`Builder::check`] for a database that does not open.
+    ///
+    /// # Errors
+    /// As [`Db::check`].
+    ///
+    /// ```
+    /// let db = lignite::Db::temporary()?;
+    /// db.put(b"k", b"v")?;
+    /// db.flush()?;
+    /// let report = db.check_with(&lignite::CheckOptions::new().deep(true).threads(2), &mut |_| {})?;
+    /// assert!(report.is_clean());
+    /// # Ok::<(), lignite::Error>(())
+    /// ```
+    pub fn check_with(&self, options: &CheckOptions, progress: &mut dyn FnMut(CheckProgress)) -> Result<CheckReport> {
         let store = &self.inner.store;
+        let context = &store.context;
         let mut report =
             CheckReport { torn_tail_bytes: self.inner.recovered.torn_tail_bytes, ..CheckReport::default() };
-        let views: Vec<_> = store.families().into_iter().map(|f| (f.clone(), f.view())).collect();
-        let all = || views.iter().flat_map(|(_, v)| v.version.tables().map(|(_, t)| t));
-        let mut done = CheckProgress {
-            tables: all().count() as u64,
-            bytes: all().map(|t| t.meta.size).sum(),
-            ..Default::default()
-        };
-        progress(done);
-        for (family, view) in &views {
+        // The log first: what is in it now was there before anything that is done meanwhile.
+        self.check_log(&mut report)?;
+        self.check_manifest(&mut report);
+        let mut jobs = Vec::new();
+        let mut metrics = std::collections::BTreeMap::new();
+        for family in store.families() {
+            let view = family.view();
             if let Err(e) = view.version.check_invariants() {
-                report.problems.push(problem(&e, FileName::Current.path(self.path()), Some(family), None));
+                let e = e.with_column_family(&*family.name());
+                report.problems.push(Problem::of(&e, FileName::Current.path(self.path())));
             }
-            for (level, table) in view.version.tables() {
-                self.check_table(family, level, table, deep, &mut report);
-                done.tables_done += 1;
-                done.bytes_done += table.meta.size;
-                progress(done);
+            for (level, file) in view.version.tables() {
+                metrics.insert(file.number(), family.metrics.clone());
+                jobs.push(TableJob { family: family.name(), level, file: file.clone() });
             }
         }
-        self.check_manifest(&mut report);
+        let tables = context.tables.clone();
+        let open: Opener = Arc::new(move |file| {
+            let metrics = metrics.get(&file.number()).cloned().unwrap_or_default();
+            // A handle of its own: what is in the cache was checked when it was read, what is on disk is to
+            // be checked now. Only a table that somebody else has removed is read through the old one.
+            match tables.open_fresh(file, &metrics) {
+                Err(e) if e.io_kind() == Some(std::io::ErrorKind::NotFound) => match tables.opened(file.number()) {
+                    Some(table) => Ok(table),
+                    None => Err(e),
+                },
+                other => other,
+            }
+        });
+        check::check_tables(&context.fs, &context.clock, self.path(), jobs, &open, options, progress, &mut report)?;
         self.find_garbage(&mut report)?;
         Ok(report)
     }
 
-    fn check_table(&self, family: &Family, level: usize, file: &TableFile, deep: bool, report: &mut CheckReport) {
-        let context = &self.inner.store.context;
-        let path = FileName::Table(file.number()).path(self.path());
-        report.tables += 1;
-        report.bytes += file.meta.size;
-        // A handle of its own: what is in the cache was checked when it was read, what is on disk
-        // is to be checked now.
-        let outcome = context.tables.open_fresh(file, &family.metrics).and_then(|table| table.verify(deep));
-        match outcome {
-            Ok(found) => {
-                report.entries += found.entries;
-                for defect in found.problems {
-                    report.problems.push(Problem {
-                        file: path.clone(),
-                        offset: Some(defect.offset),
-                        column_family: Some(family.name().to_string()),
-                        level: Some(level),
-                        first_key: defect.keys.as_ref().map(|(after, _)| after.clone()),
-                        last_key: defect.keys.map(|(_, up_to)| up_to),
-                        message: defect.error.message().to_string(),
-                    });
-                }
-            }
-            Err(e) => {
-                let mut p = problem(&e, path, Some(family), Some(level));
-                p.first_key = Some(file.meta.smallest.clone());
-                p.last_key = match &file.meta.largest {
-                    Bound::Included(k) | Bound::Excluded(k) => Some(k.clone()),
-                    Bound::Unbounded => None,
-                };
-                report.problems.push(p);
-            }
+    /// Checks the log of a database that is open for writing, up to where it ends now. A read-only handle
+    /// has checked it when it was opened.
+    fn check_log(&self, report: &mut CheckReport) -> Result<()> {
+        let store = &self.inner.store;
+        let Ok(log) = store.log() else { return Ok(()) };
+        let end = log.end();
+        let numbers: Vec<u64> = log.segments().iter().map(|s| s.number).collect();
+        let rules = ReplayRules { live: true, ..ReplayRules::new(store.db_id) };
+        let error = match wal::replay(&*store.context.fs, self.path(), &numbers, &rules, &mut |_, _, _| Ok(())) {
+            Ok(scan) if scan.end >= end || numbers.is_empty() => return Ok(()),
+            Ok(scan) => Error::corruption(scan.stopped.unwrap_or_else(|| "the log ends too early".to_string()))
+                .with_file(FileName::Wal(scan.end.segment).path(self.path()))
+                .with_offset(scan.end.offset),
+            Err(e) if e.is_corruption() => e,
+            Err(e) => return Err(e),
+        };
+        // A flush may have made segments superfluous meanwhile; then nobody needs what was in them.
+        if numbers.iter().all(|n| log.segments().iter().any(|s| s.number == *n)) {
+            report.problems.push(Problem::of(&error, self.path()));
         }
+        Ok(())
     }
 
     fn check_manifest(&self, report: &mut CheckReport) {
@@ -149,18 +107,17 @@ impl Db {
         let current = match read_current(fs, self.path()) {
             Ok(Some(current)) => current,
             Ok(None) => {
-                let gone = Error::corruption("CURRENT is missing");
-                report.problems.push(problem(&gone, path, None, None));
+                report.problems.push(Problem::of(&Error::corruption("CURRENT is missing").with_offset(0), path));
                 return;
             }
             Err(e) => {
-                report.problems.push(problem(&e, path, None, None));
+                report.problems.push(Problem::of(&e, path));
                 return;
             }
         };
         let seal = current.seal.as_ref().map(|s| (s.manifest_len, s.manifest_hash));
         if let Err(e) = manifest::read_manifest(fs, self.path(), current.manifest, seal) {
-            report.problems.push(problem(&e, FileName::Manifest(current.manifest).path(self.path()), None, None));
+            report.problems.push(Problem::of(&e, FileName::Manifest(current.manifest).path(self.path())));
         }
     }
 
@@ -169,15 +126,24 @@ impl Db {
         if !store.is_read_only() {
             return Ok(()); // Files come and go while jobs run.
         }
+        let fs = &*store.context.fs;
+        let Ok(Some(current)) = read_current(fs, self.path()) else { return Ok(()) };
         let live: Vec<u64> = store
             .families()
             .iter()
             .flat_map(|f| f.view().version.tables().map(|(_, t)| t.number()).collect::<Vec<_>>())
             .collect();
-        for name in recovery::list(&*store.context.fs, self.path())? {
-            if let Some(FileName::Table(n)) = FileName::parse(&name)
-                && !live.contains(&n)
-            {
+        for name in recovery::list(fs, self.path())? {
+            let garbage = match FileName::parse(&name) {
+                Some(FileName::Table(n)) => !live.contains(&n),
+                Some(FileName::Manifest(n)) => n != current.manifest,
+                Some(FileName::CurrentTemp) => true,
+                Some(FileName::Wal(n)) => {
+                    current.seal.as_ref().is_some_and(|seal| seal.logs.iter().all(|log| log.number != n))
+                }
+                _ => false,
+            };
+            if garbage {
                 report.garbage.push(self.path().join(name));
             }
         }
@@ -185,14 +151,26 @@ impl Db {
     }
 }
 
-fn problem(e: &Error, file: PathBuf, family: Option<&Family>, level: Option<usize>) -> Problem {
-    Problem {
-        file: e.file().map_or(file, ToOwned::to_owned),
-        offset: e.offset(),
-        column_family: family.map(|f| f.name().to_string()),
-        level,
-        first_key: None,
-        last_key: None,
-        message: e.message().to_string(),
+impl Builder {
+    /// Checks the database in the directory `path`, whether or not it can be opened. If it can, this is
+    /// [`Db::check_with`] on a read-only handle; if it is too damaged, CURRENT, manifest, logs and tables
+    /// are checked one by one, and all that is wrong is in the report. Writes nothing.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no database, `Unsupported`, `Io`; defects are in the report.
+    pub fn check(
+        self,
+        path: impl AsRef<Path>,
+        options: &CheckOptions,
+        progress: &mut dyn FnMut(CheckProgress),
+    ) -> Result<CheckReport> {
+        let (fs, clock) = self.doors();
+        match self.open_read_only(path.as_ref()) {
+            Ok(db) => db.check_with(options, progress),
+            Err(e) if matches!(e.kind(), ErrorKind::Corruption | ErrorKind::Io) => {
+                check::check_directory(&fs, &clock, path.as_ref(), options, progress)
+            }
+            Err(e) => Err(e),
+        }
     }
 }

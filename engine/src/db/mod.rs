@@ -14,12 +14,12 @@ mod handle;
 mod ingest;
 mod inner;
 mod iter;
+mod repair;
 mod snapshot;
 mod stats;
 
 pub use batch::WriteBatch;
 pub use builder::Builder;
-pub use check::{CheckProgress, CheckReport, Problem};
 pub use commit::Commit;
 pub use family::ColumnFamily;
 pub use handle::Db;

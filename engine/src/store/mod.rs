@@ -770,17 +770,7 @@ pub fn snapshot_edit<'a>(
     next_file: u64,
     last_seq: SeqNo,
 ) -> VersionEdit {
-    let mut edit = VersionEdit {
-        snapshot: true,
-        db_id: Some(db_id),
-        features: Some(vec!["base/1".to_string()]),
-        next_file: Some(next_file),
-        next_family: Some(next_family),
-        last_seq: Some(last_seq),
-        created_unix: Some(created),
-        creator: Some(concat!("lignite ", env!("CARGO_PKG_VERSION")).to_string()),
-        ..VersionEdit::default()
-    };
+    let mut edit = snapshot_edit_of(db_id, created, &["base/1"], next_family, next_file, last_seq);
     for (family, version) in families {
         edit.families_created.push(family.record());
         edit.flushed.push((family.id, family.flushed()));
@@ -791,6 +781,28 @@ pub fn snapshot_edit<'a>(
         }
     }
     edit
+}
+
+/// A full state without families.
+pub fn snapshot_edit_of(
+    db_id: u128,
+    created: u64,
+    features: &[&str],
+    next_family: u32,
+    next_file: u64,
+    last_seq: SeqNo,
+) -> VersionEdit {
+    VersionEdit {
+        snapshot: true,
+        db_id: Some(db_id),
+        features: Some(features.iter().map(|f| (*f).to_string()).collect()),
+        next_file: Some(next_file),
+        next_family: Some(next_family),
+        last_seq: Some(last_seq),
+        created_unix: Some(created),
+        creator: Some(concat!("lignite ", env!("CARGO_PKG_VERSION")).to_string()),
+        ..VersionEdit::default()
+    }
 }
 
 /// A weak handle that does not keep the store alive.

@@ -22,6 +22,7 @@ pub mod reader;
 #[cfg(feature = "internals")]
 pub mod strike;
 pub mod verify;
+pub mod wreck;
 
 pub use builder::{TableBuilder, TableWriteOptions};
 pub use cursor::{CursorOptions, TableCursor};

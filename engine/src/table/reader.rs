@@ -247,12 +247,8 @@ impl Table {
     /// The same error, naming the keys of the block that is damaged.
     #[cold]
     fn with_keys(&self, error: Error, number: usize) -> Error {
-        if !error.is_corruption() {
-            return error;
-        }
-        let after = if number == 0 { &[][..] } else { self.index.separator(number - 1) };
-        let up_to = self.index.separator(number);
-        error.context(format!("keys after {} up to {}", ShownKey(after), ShownKey(up_to)))
+        let before = if number == 0 { &self.meta.smallest[..] } else { self.index.separator(number - 1) };
+        error.with_keys(before, self.index.separator(number))
     }
 
     /// Decodes a block from the bytes of its frame.

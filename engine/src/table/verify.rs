@@ -86,8 +86,13 @@ impl Table {
     /// every block too, and checks order, bounds, counts and that the filter has every key. Fails
     /// only if the file cannot be read at all.
     pub fn verify(&self, deep: bool) -> Result<TableReport> {
+        self.verify_paced(deep, &mut |_| {})
+    }
+
+    /// As [`Table::verify`]; `pace` is told the bytes read, as often as some have been, and may take its time.
+    pub fn verify_paced(&self, deep: bool, pace: &mut dyn FnMut(u64)) -> Result<TableReport> {
         let mut report = TableReport::default();
-        self.verify_hash(&mut report)?;
+        self.verify_hash(&mut report, pace)?;
         self.verify_ends(&mut report);
         let tombstones = self.verify_meta(&mut report);
         if let Some(e) = self.filter_error() {
@@ -105,6 +110,7 @@ impl Table {
         for (number, info) in blocks.iter().enumerate() {
             report.blocks += 1;
             let after = if number == 0 { &[][..] } else { &blocks[number - 1].last_key };
+            pace(u64::from(info.stored_len));
             if let Err(e) = self.verify_block(info, after, deep, &mut totals) {
                 complete = false;
                 self.problem(&mut report, info.offset, Some((after.to_vec(), info.last_key.clone())), e);
@@ -125,7 +131,7 @@ impl Table {
         report.problems.push(Problem { file: self.path().to_path_buf(), offset, keys, error });
     }
 
-    fn verify_hash(&self, report: &mut TableReport) -> Result<()> {
+    fn verify_hash(&self, report: &mut TableReport, pace: &mut dyn FnMut(u64)) -> Result<()> {
         let size = self.file().len().map_err(|e| Error::io("measure a table", self.path(), e))?;
         let mut hasher = FileHasher::new();
         let mut piece = vec![0; PIECE_LEN.min(size) as usize];
@@ -138,6 +144,7 @@ impl Table {
             }
             hasher.update(piece);
             report.bytes += piece.len() as u64;
+            pace(piece.len() as u64);
         }
         report.hash = hasher.digest();
         if size != self.meta().size {
