@@ -29,6 +29,9 @@ use crate::version::edit::VersionEdit;
 use crate::version::manifest;
 use crate::wal::{self, ReplayRules, ScanItem};
 
+/// So many databases are tried for a file that does not say whose it is.
+const IDS_MAX: usize = 16;
+
 /// What a directory says.
 pub struct Survey {
     /// The directory.
@@ -67,14 +70,14 @@ impl Survey {
         self.state.iter().flat_map(|s| s.families.values())
     }
 
-    /// Every database that files here say they belong to.
+    /// The databases that files here say they belong to; of many, some.
     pub fn db_ids(&self, fs: &dyn Fs) -> Vec<u128> {
-        let mut ids: BTreeSet<u128> = self.current.iter().map(|c| c.db_id).collect();
-        ids.insert(self.db_id);
-        for file in &self.files {
-            ids.extend(read_header(fs, &file.path(&self.dir)).map(|h| h.db_id));
-        }
-        ids.into_iter().collect()
+        let mut ids: Vec<u128> = self.current.iter().map(|c| c.db_id).chain([self.db_id]).collect();
+        ids.extend(self.files.iter().filter_map(|f| read_header(fs, &f.path(&self.dir))).map(|h| h.db_id));
+        ids.sort_unstable();
+        ids.dedup();
+        ids.truncate(IDS_MAX);
+        ids
     }
 
     /// The database that most files say they belong to.

@@ -69,6 +69,8 @@ pub(super) struct Rebuild<'a> {
     pub(super) families: BTreeMap<FamilyId, Family>,
     /// Where the tables of each origin lie; a file may have got another's name.
     pub(super) places: BTreeMap<u64, Origin>,
+    /// Databases that files of the source say they belong to.
+    pub(super) ids: Vec<u128>,
     pub(super) metrics: Arc<FamilyMetrics>,
     pub(super) progress: RepairProgress,
     pub(super) report: RepairReport,
@@ -101,6 +103,7 @@ pub fn run(
         last_seq,
         families: BTreeMap::new(),
         places: BTreeMap::new(),
+        ids: source.db_ids(&**fs),
         metrics: Arc::new(FamilyMetrics::default()),
         progress: RepairProgress::default(),
         report: RepairReport {

@@ -35,7 +35,7 @@ impl Rebuild<'_> {
 
     fn rebuild_tables(&mut self, family: &mut Family, sound: &BTreeSet<u64>, go_on: GoOn<'_>) -> Result<()> {
         let mut wrecks = Vec::new();
-        for (level, meta) in std::mem::take(&mut family.old) {
+        for (level, meta) in family.old.clone() {
             self.last_seq = self.last_seq.max(meta.seq_max).max(meta.seq_override.unwrap_or(0));
             if sound.contains(&meta.number) && !family.merge {
                 if self.copy(FileName::Table(meta.number))? != meta.hash {
@@ -143,7 +143,7 @@ impl Rebuild<'_> {
         let older = |(l, m): &&(usize, TableMeta)| {
             (*l > level || *l == 0 && m.seq_max < meta.seq_min) && m.overlaps(&meta.smallest, &meta.largest)
         };
-        if family.old.iter().chain(&family.new).find(older).is_some() {
+        if family.old.iter().any(|t| older(&t)) {
             let what = format!("table {} of {name}: newer versions are lost", meta.number);
             self.report.warnings.push(format!("{what}; older values of keys from {keys} may show"));
         }
@@ -249,8 +249,7 @@ impl Rebuild<'_> {
     /// Makes a family of a table that nothing names.
     pub(super) fn adopt(&mut self, number: u64, go_on: GoOn<'_>) -> Result<()> {
         let path = FileName::Table(number).path(&self.source.dir);
-        let ids = self.source.db_ids(&**self.fs);
-        let guesses: Vec<Origin> = ids.into_iter().map(|db_id| Origin { db_id, number }).collect();
+        let guesses: Vec<Origin> = self.ids.iter().map(|&db_id| Origin { db_id, number }).collect();
         let name = self.free_name(&format!("lost+found/{number:06}"));
         let wreck = match Wreck::read(&**self.fs, &path, None, &guesses) {
             Ok(wreck) => Arc::new(wreck),
