@@ -360,6 +360,7 @@ impl Survey {
             durable_hint: promised.unwrap_or(LogPosition::START),
             seal: seal.as_ref(),
             live: false,
+            salvage: false,
         };
         let replayed = wal::replay(fs, &self.dir, &self.logs, &rules, &mut |header, payload, _| {
             if header.kind == RecordKind::Batch && crate::batch::count_entries(payload)? != header.count {

@@ -30,7 +30,7 @@ use crate::table::footer::{FOOTER_TAIL_LEN, Footer};
 use crate::table::index::{self, BlockInfo, Index};
 use crate::table::properties::Properties;
 use crate::tombstone::Fragments;
-use crate::version::{Origin, ShownKey, TableMeta};
+use crate::version::{Origin, TableMeta};
 
 /// How much of a file's end is read at once when it is opened.
 const TAIL_LEN: u64 = 32 << 10;
