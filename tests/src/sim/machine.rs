@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use lignite::internals::key::KeyRange;
-use lignite::{ColumnFamily, Commit, Db, Durability, WriteBatch};
+use lignite::{ColumnFamily, Commit, Db, Durability, ErrorKind, WriteBatch};
 
 use super::kept::{Kept, ReadOnly};
 use super::{Expected, Failure, Setup, Step, content, created_name, renamed_name};
@@ -144,7 +144,7 @@ impl Machine {
             self.resume();
         }
         let did = match self.expected.changes_of(op) {
-            Some(changes) => match self.write(op, &changes) {
+            Some(changes) => match self.write_or_resume(op, &changes) {
                 Ok(did) => {
                     self.expected.write_all(changes);
                     Ok(did)
@@ -198,6 +198,23 @@ impl Machine {
     pub(super) fn resume(&mut self) {
         if std::mem::take(&mut self.paused) {
             self.db().resume_background();
+        }
+    }
+
+    /// Does an operation that stands for these changes. While background work is paused it may be
+    /// refused, whole, for the debt that has come together; then it is done when work goes on.
+    fn write_or_resume(&mut self, op: &Op, changes: &[(u8, Change)]) -> Result<bool, Failure> {
+        match self.write(op, changes) {
+            Err(Failure::Engine(e)) if e.kind() == ErrorKind::Stalled && self.paused => {
+                let seq = self.db().snapshot().seq();
+                if self.seq.is_some_and(|last| last != seq) {
+                    return Err(Failure::Wrong(format!("a write that stalled left the number {seq}")));
+                }
+                self.meet("stalls_while_paused", 1);
+                self.resume();
+                self.write(op, changes)
+            }
+            done => done,
         }
     }
 
