@@ -21,6 +21,7 @@ mod model;
 mod readme;
 mod recovery;
 mod repair;
+mod simulation;
 mod sync;
 mod tidy;
 
