@@ -174,7 +174,8 @@ impl Worker {
                 return Err(e.clone());
             }
             refresh_covered(&store, &self.shared);
-            let state = self.shared.state.lock();
+            let mut state = self.shared.state.lock();
+            forget_moot_failures(&store, &mut state);
             if state.running == 0 && (state.paused > 0 || !has_work(&store, &state)) {
                 return Ok(());
             }
@@ -402,7 +403,11 @@ fn take_job(store: &Arc<Store>, shared: &Shared) -> Option<Job> {
         return None;
     }
     // Whoever steps by hand asks for what is left, if only failed jobs are.
-    let job = choose(store, &state, false).or_else(|| choose(store, &state, true).filter(|_| store.is_stepped()))?;
+    let again = || choose(store, &state, true).filter(|_| store.is_stepped());
+    let Some(job) = choose(store, &state, false).or_else(again) else {
+        forget_moot_failures(store, &mut state);
+        return None;
+    };
     match &job {
         Job::Flush(family) => {
             state.flushing.insert(family.id);
@@ -419,6 +424,21 @@ fn take_job(store: &Arc<Store>, shared: &Shared) -> Option<Job> {
 
 fn has_work(store: &Arc<Store>, state: &State) -> bool {
     choose(store, state, true).is_some()
+}
+
+/// A failure is over when nothing is left to do: what failed was done by hand since, or is of no use any
+/// more. Damage stays a failure.
+fn forget_moot_failures(store: &Arc<Store>, state: &mut State) {
+    let is_moot = |retry: &Retry| !retry.error.is_corruption();
+    if state.running == 0 && state.retry.values().any(is_moot) && !has_work(store, state) {
+        state.retry.retain(|_, retry| !is_moot(retry));
+        store.set_background_error(failing(state));
+    }
+}
+
+/// The failure that health reports: that of the job which is tried again last.
+fn failing(state: &State) -> Option<Error> {
+    state.retry.values().max_by_key(|r| r.at).map(|r| r.error.clone())
 }
 
 /// The most urgent job; `again` also takes those whose pause after a failure is not over.
@@ -531,7 +551,6 @@ fn run_job(store: &Arc<Store>, shared: &Shared, job: Job) -> Result<()> {
         Err(_) => {}
     }
     let mut state = shared.state.lock();
-    state.running -= 1;
     match &job {
         Job::Flush(family) => {
             state.flushing.remove(&family.id);
@@ -572,8 +591,7 @@ fn run_job(store: &Arc<Store>, shared: &Shared, job: Job) -> Result<()> {
         let live: BTreeSet<FamilyId> = store.families().iter().map(|f| f.id).collect();
         state.retry.retain(|(family, _), _| live.contains(family));
     }
-    let failing = state.retry.values().max_by_key(|r| r.at).map(|r| r.error.clone());
-    store.set_background_error(failing);
+    store.set_background_error(failing(&state));
     shared.changed.notify_all();
     shared.work.notify_all();
     drop(state);
@@ -586,6 +604,14 @@ fn run_job(store: &Arc<Store>, shared: &Shared, job: Job) -> Result<()> {
         }
     }
     store.notify_progress();
+    // Whoever waits for running jobs may rely on all of the above, and on the tables of the plan having
+    // been let go.
+    drop(job);
+    let mut state = shared.state.lock();
+    state.running -= 1;
+    shared.changed.notify_all();
+    shared.work.notify_all();
+    drop(state);
     outcome
 }
 
