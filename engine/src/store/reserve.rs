@@ -113,7 +113,12 @@ impl std::fmt::Debug for Reserve {
 
 /// Makes the file with its space, or leaves nothing.
 fn allocate(fs: &dyn Fs, path: &Path, size: u64) -> bool {
-    let made = fs.create_new(path).and_then(|file| file.allocate(size));
+    let mut created = fs.create_new(path);
+    if created.as_ref().is_err_and(|e| e.kind() == std::io::ErrorKind::AlreadyExists) {
+        // An earlier attempt could not even remove what it had got.
+        created = fs.remove_file(path).and_then(|()| fs.create_new(path));
+    }
+    let made = created.and_then(|file| file.allocate(size));
     if made.is_err() {
         let _ = fs.remove_file(path); // Also what a failed allocation has got.
     }
@@ -124,7 +129,7 @@ fn allocate(fs: &dyn Fs, path: &Path, size: u64) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::fs::fault::{FaultControl, FaultFs};
+    use crate::fs::fault::{CallKind, Errno, Fault, FaultControl, FaultFs, Rule};
     use crate::fs::mem::MemFs;
 
     fn disk(free: u64) -> (Arc<dyn Fs>, FaultControl) {
@@ -133,6 +138,18 @@ mod tests {
         let (fs, control) = FaultFs::new(Arc::new(memory));
         control.set_free_bytes(Some(free));
         (fs, control)
+    }
+
+    /// G12. What a failed attempt could not remove is no reason to fail for ever.
+    #[test]
+    fn it_is_made_again_over_what_was_left() {
+        let (fs, control) = disk(3 << 20);
+        let reserve = Reserve::make(fs, Path::new("/db"), 2 << 20);
+        assert!(reserve.release());
+        control.add(Rule::new(Fault::Error(Errno::Enospc)).kind(CallKind::Allocate));
+        control.add(Rule::new(Fault::Error(Errno::Eio)).kind(CallKind::Remove));
+        assert!(!reserve.restore() && reserve.restore());
+        assert_eq!(reserve.bytes(), 2 << 20);
     }
 
     /// G12.
