@@ -271,6 +271,13 @@ impl World {
         if end == End::Close && !poisoned {
             self.prove_alive(&shared, last);
         }
+        // A callback may be under way on the notifier's thread.
+        for _ in 0..1000 {
+            if Arc::strong_count(&shared) == 1 {
+                break;
+            }
+            lignite::internals::sync::sleep(Duration::from_millis(1));
+        }
         let Ok(Shared { db, history, families, .. }) = Arc::try_unwrap(shared).map_err(|_| ()) else {
             self.fail("a client or a callback outlives its life");
         };

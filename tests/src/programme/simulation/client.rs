@@ -307,10 +307,14 @@ impl Client {
                 Err(error) => self.shared.allow("wait_durable", &error),
             },
             1 => {
-                let shared = self.shared.clone();
-                commit.on_durable(move |outcome| match outcome {
-                    Ok(()) => shared.history(|h| h.durable = h.durable.max(seq)),
-                    Err(error) => shared.allow("on_durable", &error),
+                // A callback may come after the clients are gone.
+                let shared = Arc::downgrade(&self.shared);
+                commit.on_durable(move |outcome| {
+                    let Some(shared) = shared.upgrade() else { return };
+                    match outcome {
+                        Ok(()) => shared.history(|h| h.durable = h.durable.max(seq)),
+                        Err(error) => shared.allow("on_durable", &error),
+                    }
                 });
             }
             _ => {}
@@ -455,8 +459,11 @@ impl Client {
 
     fn compact(&mut self) {
         let (family, range) = (self.family(), self.range());
-        let outcome = family.compact_range::<Vec<u8>>(range);
-        self.settle("compact_range", outcome);
+        match family.compact_range::<Vec<u8>>(range) {
+            // Its family was dropped meanwhile.
+            Err(error) if error.kind() == ErrorKind::Cancelled && family.flush().is_err() => {}
+            outcome => self.settle("compact_range", outcome),
+        }
     }
 
     fn pause(&mut self) {
