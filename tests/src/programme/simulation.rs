@@ -53,7 +53,7 @@ const HEALED_WITHIN: Duration = Duration::from_secs(300);
 /// Runs one seed, every eighth twice.
 fn run(unit: u64, tally: &mut Tally) {
     let (trace, counts) = simulate(unit).unwrap_or_else(|words| panic!("{words}"));
-    if unit % 8 == 0 {
+    if unit.is_multiple_of(8) {
         let (again, _) = simulate(unit).unwrap_or_else(|words| panic!("the second run: {words}"));
         assert_eq!(trace, again, "the same seed left another trace");
         tally.add("simulations_twice", 1);
@@ -283,7 +283,12 @@ impl World {
         };
         drop(families);
         sim::watch(Some((HEALED_WITHIN, "a close")));
-        let closed = if poisoned { Ok(drop(db)) } else { db.close() };
+        let closed = if poisoned {
+            drop(db);
+            Ok(())
+        } else {
+            db.close()
+        };
         sim::watch(None);
         let history = history.into_inner().unwrap_or_else(PoisonError::into_inner);
         if let Err(words) = history.check_looks() {
