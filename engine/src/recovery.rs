@@ -351,8 +351,11 @@ impl Found {
             version.check_invariants().map_err(|e| e.with_file(&manifest_path))?;
             found.add_family(context, family.record, family.flushed, version);
         }
-        let mut stats =
-            RecoveryStats { clean: seal.is_some(), torn_tail_bytes: scan.torn_tail_bytes, ..RecoveryStats::default() };
+        let mut stats = RecoveryStats {
+            clean: seal.is_some() && !salvage,
+            torn_tail_bytes: scan.torn_tail_bytes,
+            ..RecoveryStats::default()
+        };
         let seal = seal.filter(|_| !salvage);
         found.replay(context, seal, state.log_first, state.log_synced, salvage, &mut stats)?;
         Ok((found, stats))

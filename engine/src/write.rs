@@ -415,17 +415,13 @@ impl Writer {
         if store.is_stepped() {
             // Without background threads the writer does the work itself.
             metrics.slowdowns.inc();
-            while store.debt() >= pressure::SLOWDOWN && self.step() {}
-            for _ in store.families() {
-                if store.debt() < 1.0 {
-                    break;
-                }
-                // What one family has let go may be pinned by the next.
-                self.flush_pinning()?;
-                while store.debt() >= 1.0 && self.step() {}
+            let mut step = store.step();
+            while store.debt() >= pressure::SLOWDOWN && matches!(step, Ok(true)) {
+                step = store.step();
             }
-            // Nobody else will do it, so there is nothing to wait for.
-            return if store.debt() < 1.0 { Ok(()) } else { Err(stalled(store, Duration::ZERO)) };
+            // A job that fails stops nobody before the debt does; then there is nothing to wait for.
+            let stopped = step.is_err() && store.debt() >= 1.0;
+            return if stopped { Err(stalled(store, Duration::ZERO)) } else { Ok(()) };
         }
         if let Some(rate) = store.allowed_rate() {
             leader.owed += Duration::from_secs_f64(bytes as f64 / rate);

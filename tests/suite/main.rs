@@ -8,6 +8,7 @@
 
 mod alloc;
 mod api;
+mod behaviour;
 mod cli;
 mod compaction;
 mod crash;
@@ -18,6 +19,7 @@ mod fuzz_replay;
 mod golden;
 mod locks;
 mod model;
+mod ownership;
 mod readme;
 mod recovery;
 mod repair;
