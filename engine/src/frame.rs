@@ -278,6 +278,13 @@ impl<'a> Frame<'a> {
                 let name = codec_name(part.codec);
                 return Err(Error::unsupported(format!("codec {name} (id {}) is not known here", part.codec)));
             }
+            // Before anybody makes room for it.
+            if u64::from(part.raw_len) > raw_len_max(part.codec, part.stored_len) {
+                return Err(Error::corruption(format!(
+                    "a block's part of {} bytes claims to hold {}, more than its codec can make of it",
+                    part.stored_len, part.raw_len
+                )));
+            }
         }
         Ok(Frame { keys, values, salt, trailer })
     }
@@ -314,6 +321,19 @@ impl<'a> Frame<'a> {
         let salt = self.salt.wrapping_add(1);
         decode_part("values part", &self.trailer.values, self.values, salt, dictionaries, meter, out)
     }
+}
+
+/// The most that a codec can make of so many bytes, as far as it has a limit below that of a part.
+fn raw_len_max(codec: u8, stored_len: u32) -> u64 {
+    let ratio = match codec {
+        id if id == Codec::None.id() => 1,
+        // A byte of length stands for 255 bytes.
+        id if id == Codec::Lz4.id() => 255,
+        // A copy of three bytes stands for 64.
+        id if id == Codec::Snappy.id() => 22,
+        _ => return PART_LEN_MAX as u64,
+    };
+    (64 << 10) + u64::from(stored_len) * ratio
 }
 
 fn decode_part(

@@ -33,7 +33,7 @@ fn names(dir: &Path) -> BTreeSet<String> {
 
 fn assert_locked(dir: &Path, pid: Option<u32>) {
     let begun = Instant::now();
-    let error = Db::open(dir).err().expect("a second open must fail");
+    let error = Db::open(dir).expect_err("a second open must fail");
     assert!(begun.elapsed() < Duration::from_millis(100), "it took {:?}", begun.elapsed());
     assert_eq!(error.kind(), ErrorKind::Locked, "{error:?}");
     let by = pid.map_or("this process".to_string(), |pid| format!("process {pid}"));
