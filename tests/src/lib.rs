@@ -11,6 +11,7 @@ pub mod checks;
 pub mod child;
 pub mod codecs;
 pub mod disk;
+pub mod fuzz;
 pub mod guarantees;
 pub mod model;
 pub mod ops;

@@ -1,0 +1,4 @@
+//! Keys parts of blocks.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| lignite_tests::fuzz::table::block(data));

@@ -1,0 +1,4 @@
+//! CURRENT.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| lignite_tests::fuzz::log::current(data));

@@ -1,0 +1,4 @@
+//! Names of files.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| lignite_tests::fuzz::small::file_name(data));

@@ -1,0 +1,4 @@
+//! The header of every file.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| lignite_tests::fuzz::log::header(data));

@@ -1,0 +1,4 @@
+//! Manifests.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| lignite_tests::fuzz::log::manifest_file(data));

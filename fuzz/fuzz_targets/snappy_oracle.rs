@@ -1,0 +1,4 @@
+//! Snappy against a plain decoder.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| lignite_tests::fuzz::oracle::snappy(data));

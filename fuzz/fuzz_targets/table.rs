@@ -1,0 +1,4 @@
+//! Whole tables.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| lignite_tests::fuzz::table::whole_table(data));

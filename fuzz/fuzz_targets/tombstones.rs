@@ -1,0 +1,4 @@
+//! Range tombstones.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| lignite_tests::fuzz::small::tombstones(data));

@@ -1,0 +1,4 @@
+//! Records of log and manifest.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| lignite_tests::fuzz::log::record(data));
