@@ -347,7 +347,7 @@ impl Found {
                 check_table_file(context, &meta).map_err(|e| e.with_column_family(&*family.record.name))?;
                 tables.push((usize::from(level), found.table_file(meta)));
             }
-            let version = Version::new().apply(&tables, &[])?;
+            let version = Version::new().apply(&tables, &[]).map_err(|e| e.with_file(&manifest_path))?;
             version.check_invariants().map_err(|e| e.with_file(&manifest_path))?;
             found.add_family(context, family.record, family.flushed, version);
         }
@@ -358,6 +358,10 @@ impl Found {
         };
         let seal = seal.filter(|_| !salvage);
         found.replay(context, seal, state.log_first, state.log_synced, salvage, &mut stats)?;
+        // Nobody can drop it; who opens the database relies on it.
+        if !found.families.contains_key(&FamilyId::DEFAULT) {
+            return Err(Error::corruption("the column family \"default\" is missing").with_file(&manifest_path));
+        }
         Ok((found, stats))
     }
 

@@ -182,7 +182,7 @@ impl SegmentWriter {
         let mut next_seq = self.next_seq;
         for (header, payload) in records {
             // Numbers are dense: a hole written now is a log that cannot be replayed later.
-            if header.first_seq != next_seq || u64::from(header.count) > SEQ_MAX - next_seq {
+            if header.first_seq != next_seq || u64::from(header.count) > SEQ_MAX.saturating_sub(next_seq) {
                 return Err(Error::invalid(format!(
                     "a log record begins with sequence number {}, but {next_seq} is next",
                     header.first_seq

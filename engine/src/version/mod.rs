@@ -84,6 +84,9 @@ pub struct TableMeta {
     pub unknown: UnknownFields,
 }
 
+/// What no size, count or time of a table comes near. It leaves room to add up those of all tables.
+const COUNT_MAX: u64 = 1 << 48;
+
 impl TableMeta {
     /// True if some key can lie both in the table and in `first ..last`.
     pub fn overlaps(&self, first: &[u8], last: &Bound<Vec<u8>>) -> bool {
@@ -111,6 +114,10 @@ impl TableMeta {
         }
         if self.seq_override.is_some_and(|seq| seq > SEQ_MAX) {
             return fail("its sequence override is out of range");
+        }
+        let counts = [self.size, self.entries, self.range_deletes, self.raw_bytes, self.created, self.oldest_data];
+        if counts.iter().any(|&n| n > COUNT_MAX) {
+            return fail("its numbers are beyond everything that a table can have");
         }
         if self.deletes > self.entries {
             return fail("it has more tombstones than entries");
@@ -513,7 +520,7 @@ mod tests {
         assert_eq!(sized(5000), 5);
         assert_eq!(sized(40_960), 5);
         assert_eq!(sized(400_000), 4);
-        assert_eq!(sized(u64::MAX), 1);
+        assert_eq!(sized(COUNT_MAX), 1);
     }
 
     #[test]
@@ -526,6 +533,8 @@ mod tests {
         assert!(!refused(&|_| {}));
         assert!(refused(&|m| m.largest = Bound::Excluded(b"b".to_vec())));
         assert!(refused(&|m| m.seq_min = 10));
+        assert!(refused(&|m| m.size = COUNT_MAX + 1));
+        assert!(refused(&|m| m.raw_bytes = u64::MAX));
         assert!(refused(&|m| m.seq_max = SEQ_MAX + 1));
         assert!(refused(&|m| m.deletes = 11));
     }
