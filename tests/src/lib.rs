@@ -26,3 +26,8 @@ pub mod source;
 pub mod stage;
 pub mod watchdog;
 pub mod workload;
+
+// The unit tests of the command line's module that `fuzz` borrows look for it here.
+#[cfg(test)]
+#[path = "../../cli/src/seeded.rs"]
+mod seeded;

@@ -17,6 +17,7 @@ mod docs;
 mod faults;
 mod fuzz_replay;
 mod golden;
+mod hostile;
 mod locks;
 mod model;
 mod ownership;
