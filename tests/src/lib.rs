@@ -30,4 +30,5 @@ pub mod workload;
 // The unit tests of the command line's module that `fuzz` borrows look for it here.
 #[cfg(test)]
 #[path = "../../cli/src/seeded.rs"]
+#[allow(dead_code, reason = "the command line's own module; not all of it is asked for here")]
 mod seeded;
