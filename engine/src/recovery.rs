@@ -715,7 +715,12 @@ fn commit(context: &Context, found: &mut Found) -> Result<(ManifestWriter, u64)>
     }
     let current = Current { db_id: found.db_id, manifest: manifest_number, seal: None };
     if !(sabotage::is(Bug::SealKept) && clean) {
-        current::write_current(fs, &context.dir, &current)?;
+        current::write_current(fs, &context.dir, &current).inspect_err(|e| {
+            // Then CURRENT is as it was, and another attempt makes another manifest.
+            if e.kind() == ErrorKind::NoSpace {
+                let _ = fs.remove_file(&FileName::Manifest(manifest_number).path(&context.dir));
+            }
+        })?;
     }
     Ok((manifest, segment_number))
 }

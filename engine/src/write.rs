@@ -218,11 +218,12 @@ impl Writer {
         {
             refuse_puts(requests, &mut checks, &e);
         }
+        let releases = self.store.reserve.releases();
         let mut written = self.log_and_apply(&mut leader, &accepted(requests, &checks), &mut families);
         if let Err(e) = &written
             && e.kind() == ErrorKind::NoSpace
             && accepted(requests, &checks).into_iter().any(only_deletes)
-            && self.store.reserve.release()
+            && let Some(_in_use) = self.store.reserve.use_since(releases)
         {
             refuse_puts(requests, &mut checks, e);
             written = self.log_and_apply(&mut leader, &accepted(requests, &checks), &mut families);

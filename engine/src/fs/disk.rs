@@ -91,7 +91,11 @@ impl Fs for DiskFs {
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        platform::sync_dir(here_if_empty(path))
+        let path = here_if_empty(path);
+        match platform::identity_of_dir(path).ok().and_then(|identity| OpenDir::find(&identity)) {
+            Some(dir) => platform::sync_dir(&dir),
+            None => platform::sync_dir(&platform::open_dir(path)?),
+        }
     }
 
     fn lock(&self, path: &Path) -> io::Result<Result<Box<dyn FileLock>, LockedBy>> {
@@ -111,7 +115,8 @@ impl Fs for DiskFs {
                 Err(TryLockError::Error(e)) => return Err(e),
             }
             if platform::identity_of_path(path).is_ok_and(|now| now == entry.0) {
-                return Ok(Ok(Box::new(DiskLock { _entry: entry, file, signed: AtomicBool::new(false) })));
+                let dir = path.parent().map(|dir| OpenDir::open(here_if_empty(dir))).transpose()?;
+                return Ok(Ok(Box::new(DiskLock { _entry: entry, _dir: dir, file, signed: AtomicBool::new(false) })));
             }
         }
         Err(io::Error::other("the lock file is replaced again and again"))
@@ -171,6 +176,7 @@ impl File for DiskFile {
 /// file, so the entry goes first.
 struct DiskLock {
     _entry: HeldEntry,
+    _dir: Option<OpenDir>,
     file: OsFile,
     signed: AtomicBool,
 }
@@ -209,6 +215,35 @@ impl HeldEntry {
 impl Drop for HeldEntry {
     fn drop(&mut self) {
         HELD.lock().remove(&self.0);
+    }
+}
+
+/// Directories in which this process holds a lock, open for as long: to sync one takes no descriptor
+/// then. A want of descriptors would look like a failed sync otherwise, and that is for ever.
+static OPEN_DIRS: Mutex<Vec<(platform::Identity, Arc<platform::Dir>)>> = Mutex::new(Vec::new());
+
+/// A place in [`OPEN_DIRS`].
+struct OpenDir(platform::Identity);
+
+impl OpenDir {
+    fn open(path: &Path) -> io::Result<OpenDir> {
+        let dir = platform::open_dir(path)?;
+        let identity = platform::identity_of_dir(path)?;
+        OPEN_DIRS.lock().push((identity.clone(), Arc::new(dir)));
+        Ok(OpenDir(identity))
+    }
+
+    fn find(identity: &platform::Identity) -> Option<Arc<platform::Dir>> {
+        OPEN_DIRS.lock().iter().find(|open| open.0 == *identity).map(|open| open.1.clone())
+    }
+}
+
+impl Drop for OpenDir {
+    fn drop(&mut self) {
+        let mut dirs = OPEN_DIRS.lock();
+        if let Some(place) = dirs.iter().position(|(identity, _)| *identity == self.0) {
+            dirs.swap_remove(place);
+        }
     }
 }
 
@@ -284,9 +319,19 @@ mod platform {
         file.write_at(buf, offset)
     }
 
-    pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
+    pub(super) fn identity_of_dir(path: &Path) -> io::Result<Identity> {
+        std::fs::metadata(path).map(|found| of(&found))
+    }
+
+    /// An open directory.
+    pub(super) type Dir = File;
+
+    pub(super) fn open_dir(path: &Path) -> io::Result<Dir> {
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let dir = OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path)?;
+        OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path)
+    }
+
+    pub(super) fn sync_dir(dir: &Dir) -> io::Result<()> {
         match dir.sync_all() {
             // Some network file systems have no such call; there is nothing better to do on them.
             Err(e) if e.kind() == io::ErrorKind::InvalidInput => Ok(()),
@@ -331,6 +376,10 @@ mod platform {
         path.canonicalize()
     }
 
+    pub(super) fn identity_of_dir(path: &Path) -> io::Result<Identity> {
+        path.canonicalize()
+    }
+
     pub(super) fn owner_only_dir(_builder: &mut DirBuilder) {}
 
     pub(super) fn open_no_follow(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
@@ -349,7 +398,13 @@ mod platform {
     }
 
     /// Directories cannot be synced here; NTFS journals names in order.
-    pub(super) fn sync_dir(_path: &Path) -> io::Result<()> {
+    pub(super) struct Dir;
+
+    pub(super) fn open_dir(_path: &Path) -> io::Result<Dir> {
+        Ok(Dir)
+    }
+
+    pub(super) fn sync_dir(_dir: &Dir) -> io::Result<()> {
         Ok(())
     }
 

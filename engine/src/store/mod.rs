@@ -366,11 +366,8 @@ impl Store {
 
     /// Runs what has a right to the reserve: if it gets no space, the reserve is given back and it is
     /// run once more.
-    pub fn with_reserve<R>(&self, mut body: impl FnMut() -> Result<R>) -> Result<R> {
-        match body() {
-            Err(e) if e.kind() == ErrorKind::NoSpace && self.reserve.release() => body(),
-            outcome => outcome,
-        }
+    pub fn with_reserve<R>(&self, body: impl FnMut() -> Result<R>) -> Result<R> {
+        self.reserve.with(body)
     }
 
     /// Fails if what needs space and has no right to the reserve may not begin.

@@ -12,9 +12,10 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::error::{ErrorKind, Result};
 use crate::filename::FileName;
 use crate::fs::Fs;
-use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Arc, Mutex};
 
 /// Less than this helps nobody.
@@ -27,6 +28,8 @@ pub struct Reserve {
     state: Mutex<State>,
     /// As in `state`, to be asked without a lock.
     short: AtomicBool,
+    /// How often it was given back.
+    releases: AtomicU64,
 }
 
 struct State {
@@ -34,6 +37,17 @@ struct State {
     size: u64,
     /// True while the file has its space.
     held: bool,
+    /// Calls that live on what was given back; while there are any it is not made again.
+    users: usize,
+}
+
+/// A call that may use what the reserve has given back, for as long as this lives.
+pub struct InUse<'a>(&'a Reserve);
+
+impl Drop for InUse<'_> {
+    fn drop(&mut self) {
+        self.0.state.lock().users -= 1;
+    }
 }
 
 impl Reserve {
@@ -42,7 +56,7 @@ impl Reserve {
     pub fn make(fs: Arc<dyn Fs>, dir: &Path, size: u64) -> Reserve {
         let path = FileName::Reserve.path(dir);
         let _ = fs.remove_file(&path); // It need not be there.
-        let mut state = State { size, held: size > 0 && allocate(&*fs, &path, size) };
+        let mut state = State { size, held: size > 0 && allocate(&*fs, &path, size), users: 0 };
         while !state.held && state.size > SIZE_MIN {
             // Of what is left on a small disk it takes half at most, and a quarter at least.
             state.size = (state.size / 2).max(SIZE_MIN);
@@ -53,25 +67,54 @@ impl Reserve {
             }
         }
         let short = AtomicBool::new(size > 0 && !state.held);
-        Reserve { fs, path, state: Mutex::new(state), short }
+        Reserve { fs, path, state: Mutex::new(state), short, releases: AtomicU64::new(0) }
     }
 
     /// None, for a store that is only read.
     pub fn none(fs: Arc<dyn Fs>, dir: &Path) -> Reserve {
-        let state = Mutex::new(State { size: 0, held: false });
-        Reserve { fs, path: FileName::Reserve.path(dir), state, short: AtomicBool::new(false) }
+        let state = Mutex::new(State { size: 0, held: false, users: 0 });
+        Reserve {
+            fs,
+            path: FileName::Reserve.path(dir),
+            state,
+            short: AtomicBool::new(false),
+            releases: AtomicU64::new(0),
+        }
     }
 
-    /// Gives the space back; false if there was none to give.
-    pub fn release(&self) -> bool {
-        let mut state = self.state.lock();
-        if !state.held || self.fs.remove_file(&self.path).is_err() {
-            return false;
+    /// Does `body`, and once more if it gets no space and the reserve was given back, by this call or
+    /// meanwhile by another one.
+    pub fn with<R>(&self, mut body: impl FnMut() -> Result<R>) -> Result<R> {
+        let before = self.releases();
+        match body() {
+            Err(e) if e.kind() == ErrorKind::NoSpace => match self.use_since(before) {
+                Some(_in_use) => body(),
+                None => Err(e),
+            },
+            outcome => outcome,
         }
-        state.held = false;
-        self.short.store(true, Ordering::Release);
-        tracing::warn!(bytes = state.size, "the disk is full: the reserve was given back");
-        true
+    }
+
+    /// How often it was given back; for [`Reserve::use_since`].
+    pub fn releases(&self) -> u64 {
+        self.releases.load(Ordering::Acquire)
+    }
+
+    /// Gives the space back, if nobody has since [`Reserve::releases`] said `before`, for the caller to
+    /// use; none if there is nothing to give.
+    pub fn use_since(&self, before: u64) -> Option<InUse<'_>> {
+        let mut state = self.state.lock();
+        if state.held && self.fs.remove_file(&self.path).is_ok() {
+            state.held = false;
+            self.releases.fetch_add(1, Ordering::AcqRel);
+            self.short.store(true, Ordering::Release);
+            tracing::warn!(bytes = state.size, "the disk is full: the reserve was given back");
+        }
+        if self.releases() == before {
+            return None;
+        }
+        state.users += 1;
+        Some(InUse(self))
     }
 
     /// Makes the reserve again if it was given back; false if there is still no space for it.
@@ -80,7 +123,7 @@ impl Reserve {
             return true;
         }
         let mut state = self.state.lock();
-        if !state.held {
+        if !state.held && state.users == 0 {
             state.held = allocate(&*self.fs, &self.path, state.size);
             self.short.store(!state.held, Ordering::Release);
         }
@@ -145,7 +188,7 @@ mod tests {
     fn it_is_made_again_over_what_was_left() {
         let (fs, control) = disk(3 << 20);
         let reserve = Reserve::make(fs, Path::new("/db"), 2 << 20);
-        assert!(reserve.release());
+        assert!(reserve.use_since(0).is_some());
         control.add(Rule::new(Fault::Error(Errno::Enospc)).kind(CallKind::Allocate));
         control.add(Rule::new(Fault::Error(Errno::Eio)).kind(CallKind::Remove));
         assert!(!reserve.restore() && reserve.restore());
@@ -159,7 +202,11 @@ mod tests {
         let reserve = Reserve::make(fs.clone(), Path::new("/db"), 2 << 20);
         assert_eq!((reserve.bytes(), control.free_bytes()), (2 << 20, Some(1 << 20)));
         assert!(reserve.restore() && !reserve.is_short());
-        assert!(reserve.release() && !reserve.release());
+        let before = reserve.releases();
+        let in_use = reserve.use_since(before).unwrap();
+        assert!(reserve.use_since(before + 1).is_none(), "there is nothing left to give");
+        assert!(!reserve.restore(), "somebody lives on it");
+        drop(in_use);
         assert_eq!((reserve.bytes(), control.free_bytes()), (0, Some(3 << 20)));
         control.set_free_bytes(Some((2 << 20) - 1));
         assert!(!reserve.restore() && reserve.is_short());
@@ -170,8 +217,30 @@ mod tests {
         let reserve = Reserve::make(fs.clone(), Path::new("/db"), 1 << 20);
         assert_eq!((reserve.bytes(), control.free_bytes()), (1 << 20, Some(1 << 20)));
         let none = Reserve::make(fs.clone(), Path::new("/db"), 0);
-        assert!(!none.is_short() && !none.release() && none.restore());
+        assert!(!none.is_short() && none.use_since(0).is_none() && none.restore());
         assert!(fs.metadata(&FileName::Reserve.path(Path::new("/db"))).is_err());
+    }
+
+    /// G12. Two jobs meet the full disk at once: the reserve that one gives back is there for both.
+    #[test]
+    fn what_another_gave_back_counts() {
+        let (fs, _control) = disk(3 << 20);
+        let reserve = Reserve::make(fs, Path::new("/db"), 1 << 20);
+        let mut calls = 0;
+        let outcome = reserve.with(|| {
+            calls += 1;
+            match calls {
+                1 => {
+                    drop(reserve.use_since(0).expect("the other one"));
+                    Err(crate::error::Error::new(ErrorKind::NoSpace, "full"))
+                }
+                _ => Ok(()),
+            }
+        });
+        assert!(outcome.is_ok() && calls == 2);
+        // Nothing is left to give.
+        let full = || Err::<(), _>(crate::error::Error::new(ErrorKind::NoSpace, "full"));
+        assert_eq!(reserve.with(full).unwrap_err().kind(), ErrorKind::NoSpace);
     }
 
     /// G12.
@@ -180,7 +249,7 @@ mod tests {
         let (fs, control) = disk(1 << 20);
         let reserve = Reserve::make(fs.clone(), Path::new("/db"), 16 << 20);
         assert!(reserve.bytes() == 512 << 10 && !reserve.is_short());
-        assert!(reserve.release());
+        assert!(reserve.use_since(0).is_some());
         control.set_free_bytes(Some(10));
         let reserve = Reserve::make(fs, Path::new("/db"), 16 << 20);
         assert!(reserve.bytes() == 0 && reserve.is_short() && reserve.size() == SIZE_MIN);
