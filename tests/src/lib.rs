@@ -13,6 +13,7 @@ pub mod codecs;
 pub mod disk;
 pub mod fuzz;
 pub mod guarantees;
+pub mod limited;
 pub mod model;
 pub mod ops;
 pub mod oracle;
