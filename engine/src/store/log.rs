@@ -100,6 +100,9 @@ impl LiveLog {
         let end = writer.end();
         let unsynced = Unsynced { number, file: writer.file(), end: end.offset, named: false };
         let live = closed.iter().map(|s| s.len).sum::<u64>() + end.offset;
+        // Nothing of this segment is durable, not even its name; all before it is. Behind kept segments
+        // the promise ends where they do: one of this segment's beginning would say that it is there.
+        let durable = if closed.is_empty() { LogPosition { segment: number, offset: 0 } } else { previous };
         Ok(LiveLog {
             fs,
             dir,
@@ -110,8 +113,7 @@ impl LiveLog {
                 closed: closed.into(),
                 current: Segment { number, len: end.offset, last_seq },
                 unsynced: VecDeque::from([unsynced]),
-                // Nothing of this segment is durable; all before it is.
-                durable: LogPosition { segment: number, offset: 0 },
+                durable,
                 end,
                 syncing: false,
                 failed: None,

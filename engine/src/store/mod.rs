@@ -604,8 +604,11 @@ impl Store {
     /// Applies an operation on families, whose log record has been appended under `seq`.
     pub fn apply_family_edit(&self, edit: &VersionEdit, seq: SeqNo) -> Result<()> {
         let mut manifest = self.manifest.lock();
-        self.log()?.sync_all().inspect_err(|e| self.poison(e))?;
+        let log = self.log()?;
+        log.sync_all().inspect_err(|e| self.poison(e))?;
         let mut durable = edit.clone();
+        // So that a log which a lying device has lost is missed.
+        durable.log_synced = Some(log.durable());
         durable.next_family = Some(self.next_family_after(edit));
         durable.next_file = Some(self.next_file.load(Ordering::Relaxed));
         durable.last_seq = Some(seq);
