@@ -28,7 +28,7 @@ pub const KINDS: &[Kind] = &[Kind {
     name: "crash",
     id: "T1",
     about: "one workload, a crash at every call under every policy, recovery compared with its history",
-    ci_units: 250,
+    ci_units: 1400,
     suite_units: 12,
     at_once: usize::MAX,
     ci_targets: &[("crash_states", 300_000)],

@@ -33,10 +33,10 @@ pub const KINDS: &[Kind] = &[Kind {
     name: "faults",
     id: "T3",
     about: "one workload, one way of failing at every call, then carrying on, reopening or a crash (T4: syncs)",
-    ci_units: 34 * 12,
-    suite_units: 12,
+    ci_units: 20 * MODES.len() as u64,
+    suite_units: MODES.len() as u64,
     at_once: usize::MAX,
-    ci_targets: &[("fault_states", 200_000), ("failed_sync_states", 20_000)],
+    ci_targets: &[("fault_states", 200_000), ("failed_sync_states", 5_000)],
     long_targets: &[("fault_states", 7_000_000)],
     run,
 }];
@@ -500,9 +500,11 @@ impl<'a> Run<'a> {
         self.states += 1;
         let shown = |_: &Run| HashSet::from([found]);
         self.open(&cut, shown).map_err(|what| format!("and the power went: {what}"))?;
-        let db = later.open().map_err(|e| format!("after a durable write and a loss of power: {e:?}"))?;
-        match db.get("again") {
+        let found = later.open().and_then(|db| db.get("again"));
+        match found {
             Ok(Some(value)) if *value == *b"yes" => Ok(()),
+            // What the device lost before may be missed only now.
+            Err(e) if self.mode.lies() && e.kind() == ErrorKind::Corruption => Ok(()),
             other => Err(format!("a durable write after the fault is gone: {other:?}")),
         }
     }

@@ -24,7 +24,7 @@ pub const KINDS: &[Kind] = &[Kind {
     name: "recrash",
     id: "T2",
     about: "one workload, crashes inside recovery at every call, to depth 3",
-    ci_units: 300,
+    ci_units: 200,
     suite_units: 8,
     at_once: usize::MAX,
     ci_targets: &[("recovery_crash_states", 150_000)],
