@@ -118,6 +118,8 @@ struct Writer {
     db: Db,
     now: Content,
     states: Vec<Content>,
+    /// The states that were acknowledged as durable.
+    synced: Vec<usize>,
 }
 
 impl Writer {
@@ -137,6 +139,9 @@ impl Writer {
             }
         }
         self.db.write_with(batch, durability).unwrap();
+        if durability == Durability::Sync {
+            self.synced.push(self.states.len());
+        }
         self.states.push(self.now.clone());
     }
 
@@ -174,7 +179,7 @@ impl Sample {
         };
         let db = setup.open().unwrap();
         let now = Content::from([("default".to_string(), Records::new())]);
-        let mut w = Writer { db, states: vec![now.clone()], now };
+        let mut w = Writer { db, states: vec![now.clone()], now, synced: Vec::new() };
         let mut compression = Compression::all(codec).min_saving(0);
         if rng.chance(40) {
             compression = compression.keys(CODECS[rng.below(5) as usize]);
@@ -223,7 +228,7 @@ impl Sample {
             }
         }
         drop((a, b));
-        let Writer { db, states, .. } = w;
+        let Writer { db, states, synced, .. } = w;
         let fs = if sealed {
             db.close().unwrap();
             (*fs).clone()
@@ -241,7 +246,24 @@ impl Sample {
         older.retain(|name, versions| found.contains_key(name) && !versions.is_empty());
         let mut sample = Sample::from_files(setup, sealed, found, states);
         sample.older = older;
+        synced.into_iter().for_each(|state| sample.assert_promised(state));
         sample
+    }
+
+    /// Every record behind one that was acknowledged as durable says so, or damage could pass for a torn
+    /// tail (G20). `state` is what the acknowledged write led to.
+    fn assert_promised(&self, state: usize) {
+        let leads_to = |n: usize| self.states.len() - 1 - self.log[n + 1..].iter().filter(|r| r.changes).count();
+        let Some(n) = (0..self.log.len()).find(|&n| self.log[n].changes && leads_to(n) == state) else { return };
+        let durable = LogPosition { segment: self.log[n].at.segment, offset: self.log[n].end };
+        for later in self.log[n + 1..].iter().filter(|r| r.changes) {
+            assert!(
+                later.synced >= durable,
+                "the record at {} says that the log was durable up to {}, but {durable} was acknowledged before it",
+                later.at,
+                later.synced
+            );
+        }
     }
 
     /// A sample of these files, which are sound.
