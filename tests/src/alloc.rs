@@ -1,7 +1,7 @@
 //! An allocator that counts, per thread, so that tests which run side by side do not see each other.
 //!
 //! A test binary installs [`Counting`] as its global allocator. [`measure`] then says what a closure
-//! allocated on the calling thread.
+//! allocated on the calling thread, and [`fail_nth`] lets one of its larger requests for bytes fail.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -44,6 +44,32 @@ fn grew(bytes: usize, by: i64) {
     LARGEST.set(LARGEST.get().max(bytes));
 }
 
+thread_local! {
+    static FAIL_IN: Cell<u64> = const { Cell::new(0) };
+    static FAIL_MIN: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Lets the `n`-th request from now for at least `min` plain bytes fail on this thread, once; 0 for none.
+/// Requests for memory that is to be zeroed, or aligned, are not counted: only what a buffer reserves.
+pub fn fail_nth(n: u64, min: usize) {
+    FAIL_IN.set(n);
+    FAIL_MIN.set(min);
+}
+
+/// Takes the failure back; true if it had struck.
+pub fn has_failed() -> bool {
+    FAIL_IN.replace(0) == 0
+}
+
+fn fails(layout: Layout, bytes: usize) -> bool {
+    let n = FAIL_IN.get();
+    if n == 0 || layout.align() != 1 || bytes < FAIL_MIN.get() {
+        return false;
+    }
+    FAIL_IN.set(n - 1);
+    n == 1
+}
+
 /// The system's allocator with the counters of this module in front.
 #[derive(Debug)]
 pub struct Counting;
@@ -53,6 +79,9 @@ pub struct Counting;
 #[expect(unsafe_code, reason = "a global allocator cannot be written without")]
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if fails(layout, layout.size()) {
+            return std::ptr::null_mut();
+        }
         grew(layout.size(), layout.size() as i64);
         // SAFETY: the caller keeps the contract of `GlobalAlloc::alloc`.
         unsafe { System.alloc(layout) }
@@ -71,6 +100,9 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        if fails(layout, size) {
+            return std::ptr::null_mut();
+        }
         grew(size, size as i64 - layout.size() as i64);
         // SAFETY: the caller keeps the contract of `GlobalAlloc::realloc`.
         unsafe { System.realloc(pointer, layout, size) }

@@ -12,6 +12,10 @@ use lignite_tests::programme::journal::{self, Journal, grouped};
 use lignite_tests::programme::runner::{self, Done, Task};
 use lignite_tests::programme::{self, Kind, sabotage};
 
+// Units say what memory they took, and let requests for it fail.
+#[global_allocator]
+static ALLOCATOR: lignite_tests::alloc::Counting = lignite_tests::alloc::Counting;
+
 const USAGE: &str = "usage: cargo xtask CHORE
 
 kinds                         lists the kinds of tests and how many units of each CI runs
