@@ -24,6 +24,7 @@ mod ownership;
 mod readme;
 mod recovery;
 mod repair;
+mod schedules;
 mod simulation;
 mod sync;
 mod tidy;

@@ -8,8 +8,8 @@
 //! it holds must be what was written. Every look of every reader is checked against the order of
 //! sequence numbers ([`history`]). Every eighth unit runs twice and must leave the same trace.
 
-mod client;
-mod history;
+pub(super) mod client;
+pub(super) mod history;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -79,7 +79,7 @@ fn simulate(unit: u64) -> Result<(Trace, Tally), String> {
 }
 
 /// The clock of the simulation.
-struct VirtualClock;
+pub(super) struct VirtualClock;
 
 impl Clock for VirtualClock {
     fn now(&self) -> Duration {
@@ -165,13 +165,15 @@ impl World {
             over: AtomicBool::new(false),
             operations: AtomicU64::new(0),
             unique,
+            keys: 90,
+            repeat_max: 40,
         });
         let mut reverts = false;
         if faulty {
             reverts = self.arm(&control, end);
         }
         let clients = self.rng.within(4, 8);
-        let operations = self.rng.within(8, 36);
+        let operations = self.rng.within(10, 100);
         let threads: Vec<_> = (0..clients)
             .map(|n| {
                 let client = Client::new(shared.clone(), n as usize, self.rng.next_u64());
@@ -372,7 +374,7 @@ impl World {
     }
 }
 
-fn builder(options: &Options, fs: Arc<dyn Fs>) -> Builder {
+pub(super) fn builder(options: &Options, fs: Arc<dyn Fs>) -> Builder {
     Builder::new(options.clone()).fs(fs).clock(Arc::new(VirtualClock)).seed(7)
 }
 
@@ -425,7 +427,7 @@ fn random_rule(rng: &mut Rng, skip_max: u64) -> Rule {
     rule
 }
 
-fn records(family: &lignite::ColumnFamily) -> Records {
+pub(super) fn records(family: &lignite::ColumnFamily) -> Records {
     let entries = family.iter().map(|entry| {
         let entry = entry.unwrap_or_else(|e| sim::fail(&format!("a scan failed: {e:?}")));
         let value = entry.value().unwrap_or_else(|e| sim::fail(&format!("a value failed: {e:?}"))).to_vec();
@@ -434,7 +436,7 @@ fn records(family: &lignite::ColumnFamily) -> Records {
     entries.collect()
 }
 
-fn content(db: &Db) -> lignite::Result<Content> {
+pub(super) fn content(db: &Db) -> lignite::Result<Content> {
     crate::sim::content(db)
 }
 

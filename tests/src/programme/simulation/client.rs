@@ -40,6 +40,10 @@ pub struct Shared {
     pub operations: AtomicU64,
     /// Makes values, names and directories unique.
     pub unique: Arc<AtomicU64>,
+    /// How many keys there are.
+    pub keys: u64,
+    /// How often a value repeats itself, at most.
+    pub repeat_max: u64,
 }
 
 impl Shared {
@@ -76,6 +80,30 @@ impl Shared {
     }
 }
 
+/// An operation of a script.
+#[derive(Clone, Copy, Debug)]
+pub enum Step {
+    Put,
+    PutSync,
+    Batch,
+    DeleteRange,
+    Get,
+    MultiGet,
+    Scan,
+    Snapshot,
+    ReadSnapshot,
+    Iterator,
+    Flush,
+    Compact,
+    Ingest,
+    Families,
+    Options,
+    Checkpoint,
+    Pause,
+    Sync,
+    Close,
+}
+
 /// One client.
 pub struct Client {
     shared: Arc<Shared>,
@@ -104,6 +132,49 @@ impl Client {
             c.read_iterator();
             c.read_snapshot();
         });
+    }
+
+    /// Does these operations, one after the other.
+    pub fn play(mut self, script: &[Step]) {
+        for step in script {
+            self.call("a step of a script", |c| c.act(*step));
+            self.shared.operations.fetch_add(1, Ordering::Relaxed);
+        }
+        self.call("the last reads", |c| {
+            c.read_iterator();
+            c.read_snapshot();
+        });
+    }
+
+    fn act(&mut self, step: Step) {
+        match step {
+            Step::Put => self.put_with(Durability::Buffered),
+            Step::PutSync => self.put_with(Durability::Sync),
+            Step::Batch => self.batch(),
+            Step::DeleteRange => self.delete_range(),
+            Step::Get => self.get(),
+            Step::MultiGet => self.multi_get(),
+            Step::Scan => self.scan(),
+            Step::Snapshot => self.take_snapshot(),
+            Step::ReadSnapshot => self.read_snapshot(),
+            Step::Iterator => self.take_iterator(),
+            Step::Flush => self.flush(),
+            Step::Compact => self.compact(),
+            Step::Ingest => self.ingest(),
+            Step::Families => self.change_families(),
+            Step::Options => self.set_options(),
+            Step::Checkpoint => self.checkpoint(),
+            Step::Pause => self.pause(),
+            Step::Sync => self.sync(),
+            Step::Close => {
+                let acknowledged = self.shared.history(|h| h.acknowledged);
+                match self.shared.db.clone().close() {
+                    Ok(()) => self.shared.history(|h| h.durable = h.durable.max(acknowledged)),
+                    Err(error) if error.kind() == ErrorKind::Busy => {}
+                    Err(error) => self.shared.allow("close", &error),
+                }
+            }
+        }
     }
 
     fn call(&mut self, name: &'static str, body: impl FnOnce(&mut Client)) {
@@ -140,9 +211,13 @@ impl Client {
     // Writes.
 
     fn put(&mut self) {
+        let durability = self.durability();
+        self.put_with(durability);
+    }
+
+    fn put_with(&mut self, durability: Durability) {
         let family = self.family();
         let (key, value) = (self.key(), self.value());
-        let durability = self.durability();
         let what = What::Batch(vec![(family.id(), Change::Put(key.clone(), value.clone()))]);
         self.write("put", what, 1, durability, || family.put_with(&key, &value, durability).map(Some));
     }
@@ -494,14 +569,16 @@ impl Client {
     }
 
     fn key(&mut self) -> Vec<u8> {
-        let n = self.rng.below(if self.rng.clone().chance(70) { 24 } else { 90 });
+        // Most of what is done meets on a few keys.
+        let keys = if self.rng.chance(70) { self.shared.keys / 4 } else { self.shared.keys };
+        let n = self.rng.below(keys.max(1));
         format!("key {n:02}").into_bytes()
     }
 
     fn value(&mut self) -> Vec<u8> {
         let n = self.shared.unique();
-        let repeat = self.rng.pick(&[1, 1, 3, 10, 40]);
-        format!("{}/{n} ", self.number).repeat(repeat).into_bytes()
+        let repeat = if self.rng.chance(50) { 1 } else { self.rng.within(1, self.shared.repeat_max) };
+        format!("{}/{n} ", self.number).repeat(repeat as usize).into_bytes()
     }
 
     fn range(&mut self) -> Range {
