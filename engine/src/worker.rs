@@ -83,6 +83,17 @@ struct Retry {
     error: Error,
 }
 
+impl State {
+    /// Fails once the threads were told to end: from then on no job begins, on whatever thread, because
+    /// the directory is about to be sealed.
+    fn check_open(&self) -> Result<()> {
+        if self.shutdown {
+            return Err(Error::new(ErrorKind::Closed, "the database has been closed"));
+        }
+        Ok(())
+    }
+}
+
 /// What is tried again on its own account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Task {
@@ -220,6 +231,7 @@ impl Worker {
             }
             {
                 let mut state = self.shared.state.lock();
+                state.check_open()?;
                 if !state.flushing.insert(family.id) {
                     patience.spend(&state)?;
                     let _ = self.shared.changed.wait_timeout(state, LOOK);
@@ -250,6 +262,7 @@ impl Worker {
                     return Err(e.clone());
                 }
                 let mut state = self.shared.state.lock();
+                state.check_open()?;
                 let version = family.view().version.clone();
                 // A job may also be about to write where none of its inputs lies.
                 let writes_here = state.ranges.iter().any(|(id, r)| *id == family.id && r.to_level >= level);
