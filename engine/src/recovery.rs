@@ -128,6 +128,10 @@ fn fingerprint(context: &Context) -> Result<(Option<Current>, BTreeSet<String>, 
 
 fn try_read_only(context: &Context) -> Result<(Parts, RecoveryStats)> {
     let Some(current) = current::read_current(&*context.fs, &context.dir)? else {
+        // A directory that is not there at all cannot be listed, and is no database.
+        if context.fs.metadata(&context.dir).is_ok_and(|m| m.is_dir) {
+            refuse_headless(context)?;
+        }
         return Err(missing(&context.dir));
     };
     let (found, stats) = Found::read(context, &current)?;

@@ -38,39 +38,39 @@ pub(crate) fn binary() -> &'static Path {
 }
 
 /// A directory of its own for one test.
-struct Bench {
-    dir: TempDir,
+pub(crate) struct Bench {
+    pub(crate) dir: TempDir,
 }
 
 impl Bench {
-    fn new() -> Bench {
+    pub(crate) fn new() -> Bench {
         Bench { dir: tempfile::tempdir().unwrap() }
     }
 
     /// With a database `db`, family `words`.
-    fn with_database() -> Bench {
+    pub(crate) fn with_database() -> Bench {
         let bench = Bench::new();
         bench.ok(&["create", "db"]);
         bench.ok(&["cf", "create", "db", "words", "--codec", "zstd:3", "--block-size", "1KiB"]);
         bench
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(binary());
         command.args(args).current_dir(self.dir.path()).env_remove("NO_COLOR").env("COLUMNS", "100");
         command
     }
 
-    fn run(&self, args: &[&str]) -> Output {
+    pub(crate) fn run(&self, args: &[&str]) -> Output {
         self.command(args).stdin(Stdio::null()).output().unwrap()
     }
 
     #[track_caller]
-    fn exits(&self, code: i32, args: &[&str]) -> Output {
+    pub(crate) fn exits(&self, code: i32, args: &[&str]) -> Output {
         let output = self.run(args);
         assert_eq!(output.status.code(), Some(code), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
         output
@@ -78,25 +78,25 @@ impl Bench {
 
     /// Standard output of a run that must succeed.
     #[track_caller]
-    fn ok(&self, args: &[&str]) -> Vec<u8> {
+    pub(crate) fn ok(&self, args: &[&str]) -> Vec<u8> {
         self.exits(0, args).stdout
     }
 
     #[track_caller]
-    fn text(&self, args: &[&str]) -> String {
+    pub(crate) fn text(&self, args: &[&str]) -> String {
         String::from_utf8(self.ok(args)).unwrap()
     }
 
     #[track_caller]
-    fn json(&self, args: &[&str]) -> Value {
+    pub(crate) fn json(&self, args: &[&str]) -> Value {
         serde_json::from_slice(&self.ok(args)).unwrap()
     }
 
-    fn start(&self, args: &[&str]) -> Child {
+    pub(crate) fn start(&self, args: &[&str]) -> Child {
         self.command(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
-    fn feed(&self, args: &[&str], input: &[u8]) -> Output {
+    pub(crate) fn feed(&self, args: &[&str], input: &[u8]) -> Output {
         let mut child = self.start(args);
         let mut stdin = child.stdin.take().unwrap();
         let input = input.to_vec();
@@ -106,16 +106,16 @@ impl Bench {
         output
     }
 
-    fn write(&self, name: &str, bytes: &[u8]) {
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) {
         std::fs::write(self.path(name), bytes).unwrap();
     }
 
-    fn read(&self, name: &str) -> Vec<u8> {
+    pub(crate) fn read(&self, name: &str) -> Vec<u8> {
         std::fs::read(self.path(name)).unwrap()
     }
 
     /// The one file of the database whose name ends so.
-    fn file_of(&self, db: &str, ending: &str) -> PathBuf {
+    pub(crate) fn file_of(&self, db: &str, ending: &str) -> PathBuf {
         let mut found: Vec<PathBuf> = std::fs::read_dir(self.path(db))
             .unwrap()
             .map(|e| e.unwrap().path())
@@ -126,7 +126,7 @@ impl Bench {
     }
 }
 
-fn kv(records: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>) -> Vec<u8> {
+pub(crate) fn kv(records: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>) -> Vec<u8> {
     let mut out = Vec::new();
     for (k, v) in records {
         out.extend_from_slice(&(k.len() as u32).to_le_bytes());
@@ -156,13 +156,13 @@ fn random_records(seed: u64, n: usize) -> BTreeMap<Vec<u8>, Vec<u8>> {
     (0..n).map(|_| (bytes(40), bytes(300))).collect()
 }
 
-fn words(n: u32) -> BTreeMap<Vec<u8>, Vec<u8>> {
+pub(crate) fn words(n: u32) -> BTreeMap<Vec<u8>, Vec<u8>> {
     (0..n).map(|i| (format!("word/{i:05}").into_bytes(), format!("the {i}th word of the text").into_bytes())).collect()
 }
 
 // Golden files.
 
-fn golden(name: &str, found: &str) {
+pub(crate) fn golden(name: &str, found: &str) {
     let path = workspace().join("tests/data/cli").join(name);
     if std::env::var_os("LIGNITE_REWRITE").is_some() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -174,7 +174,7 @@ fn golden(name: &str, found: &str) {
 }
 
 /// Replaces what differs from run to run or with the smallest change of the format.
-fn placeholders(value: &mut Value, key: &str, dir: &str) {
+pub(crate) fn placeholders(value: &mut Value, key: &str, dir: &str) {
     match value {
         Value::Object(object) => {
             for (name, value) in object {

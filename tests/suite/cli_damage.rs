@@ -32,6 +32,10 @@ fn flip(path: &Path, offset: usize) {
     std::fs::write(path, bytes).unwrap();
 }
 
+fn borrowed(args: &[String]) -> Vec<&str> {
+    args.iter().map(String::as_str).collect()
+}
+
 fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
@@ -179,11 +183,15 @@ fn salvage_reads_single_files() {
     let logs: Vec<PathBuf> =
         dump(&bench.path("db")).into_keys().filter(|p| p.extension().is_some_and(|e| e == "wal")).collect();
     let logs: Vec<&str> = logs.iter().map(|p| p.to_str().unwrap()).collect();
-    let salvage = |more: &[&str]| [&["salvage", &table][..], &logs, more].concat();
-    let refused = stderr(&bench.exits(2, &salvage(&["--output", "both.kv"])));
+    let salvage = |more: &[&'static str]| -> Vec<String> {
+        let all = [&["salvage", &table][..], &logs].concat();
+        all.into_iter().chain(more.iter().copied()).map(str::to_string).collect()
+    };
+
+    let refused = stderr(&bench.exits(2, &borrowed(&salvage(&["--output", "both.kv"]))));
     assert!(refused.contains("several column families (0, 1)") && refused.contains("--cf-id"), "{refused}");
     assert!(!bench.path("both.kv").exists());
-    bench.ok(&salvage(&["--output", "both.kv", "--cf-id", "1"]));
+    bench.ok(&borrowed(&salvage(&["--output", "both.kv", "--cf-id", "1"])));
     let mut expected = words(2000);
     expected.remove(&b"word/00007"[..]);
     expected.insert(b"word/00008".to_vec(), b"newer".to_vec());
@@ -354,7 +362,8 @@ fn interrupts_are_code_130_and_leave_whole_lines_and_files() {
     // In the middle of output: what came is whole lines.
     bench.write("many.kv", &kv(words(60_000)));
     bench.ok(&["import", "db", "--cf", "words", "--input", "many.kv", "-q"]);
-    let table = bench.file_of("db", ".sst");
+    let tables = dump(&bench.path("db")).into_iter().filter(|(p, _)| p.extension().is_some_and(|e| e == "sst"));
+    let table = tables.max_by_key(|(_, bytes)| bytes.len()).unwrap().0;
     for args in [
         &["scan", "db", "--cf", "words"][..],
         &["export", "db", "--cf", "words", "--format", "csv"],

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use lignite::Db;
+use lignite::{Db, ErrorKind};
 
 use crate::exit::Failure;
 
@@ -33,7 +33,10 @@ pub fn fill<T>(
     let beside = PathBuf::from(beside);
     let made = make(&beside)?;
     let swap = || -> Result<(), Failure> {
-        Db::destroy(dest)?;
+        match Db::destroy(dest) {
+            Err(e) if e.kind() != ErrorKind::NotFound => return Err(e.into()),
+            _ => {}
+        }
         if is_occupied(dest)? {
             let dest = dest.display();
             return Err(Failure::refused(format!("{dest} holds files that are not a database's; remove them first")));

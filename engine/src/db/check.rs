@@ -167,7 +167,7 @@ impl Builder {
         let (fs, clock) = self.doors();
         match self.open_read_only(path.as_ref()) {
             Ok(db) => db.check_with(options, progress),
-            Err(e) if matches!(e.kind(), ErrorKind::Corruption | ErrorKind::Io) => {
+            Err(e) if matches!(e.kind(), ErrorKind::Corruption | ErrorKind::Io | ErrorKind::NotFound) => {
                 check::check_directory(&fs, &clock, path.as_ref(), options, progress)
             }
             Err(e) => Err(e),
