@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use lignite::{Builder, ErrorKind, Options, SalvageReport};
 use serde::Serialize;
 
-use super::damage::{self, Lost};
+use super::damage::{self, Damage, Lost};
 use crate::args::FormatArgs;
 use crate::context::Context;
 use crate::exit::{Exit, Failure, Outcome};
@@ -57,6 +57,7 @@ struct Document {
     written_bytes: u64,
     files: Vec<FileFound>,
     cf_ids: Vec<u32>,
+    problems: Vec<Damage>,
     losses: Vec<Lost>,
     warnings: Vec<String>,
     nanos: u64,
@@ -129,6 +130,7 @@ fn document(args: &Args, report: &SalvageReport, written_bytes: u64, nanos: u64)
         written_bytes,
         files: files.map(|(p, n)| FileFound { path: p.display().to_string(), entries_count: *n }).collect(),
         cf_ids: report.families.clone(),
+        problems: report.problems.iter().map(Damage::of).collect(),
         losses: report.losses.iter().map(Lost::of).collect(),
         warnings: report.warnings.clone(),
         nanos,
@@ -136,7 +138,7 @@ fn document(args: &Args, report: &SalvageReport, written_bytes: u64, nanos: u64)
 }
 
 fn print(document: Document, args: &Args, context: &Context) -> Result<(), Failure> {
-    damage::tell(&[], &document.losses, &document.warnings);
+    damage::tell(&document.problems, &document.losses, &document.warnings);
     let records = output::counted(document.records, "record");
     let summary = format!(
         "salvaged {records}, {}, from {}",
@@ -156,7 +158,7 @@ fn print(document: Document, args: &Args, context: &Context) -> Result<(), Failu
     let mut out = context.output();
     if format == Format::Table {
         out.line(&summary)?;
-        if !document.losses.is_empty() {
+        if !document.ok {
             out.line("what is damaged is named on standard error")?;
         }
         return out.flush();

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::report::{GoOn, Loss, RepairProgress, cancelled};
 use super::sources::{Source, visit_live};
 use crate::batch;
+use crate::check::Problem;
 use crate::check::survey::read_header;
 use crate::error::{Error, Result};
 use crate::filename::FileName;
@@ -31,7 +32,9 @@ pub struct SalvageReport {
     pub raw_bytes: u64,
     /// Families that the logs among the files name. Tables do not say whose they are.
     pub families: Vec<u32>,
-    /// What is damaged. Without keys and entries it may be that nothing is lost with it.
+    /// What is damaged without a record being lost by it.
+    pub problems: Vec<Problem>,
+    /// What is lost, or may be.
     pub losses: Vec<Loss>,
     /// What whoever uses the records should know.
     pub warnings: Vec<String>,
@@ -40,7 +43,7 @@ pub struct SalvageReport {
 impl SalvageReport {
     /// True if nothing was damaged.
     pub fn is_clean(&self) -> bool {
-        self.losses.is_empty()
+        self.problems.is_empty() && self.losses.is_empty()
     }
 }
 
@@ -146,7 +149,14 @@ fn read_table(
     report: &mut SalvageReport,
 ) -> Result<u64> {
     let wreck = Wreck::read(fs, path, None, guesses)?;
-    report.losses.extend(wreck.defects.iter().map(|d| Loss::of_defect(d, path, "")));
+    for defect in &wreck.defects {
+        if defect.lost {
+            report.losses.push(Loss::of_defect(defect, path, ""));
+        } else {
+            let error = defect.error.clone().with_file(path).with_offset(defect.offset);
+            report.problems.push(Problem::of(&error, path));
+        }
+    }
     let deletes = wreck.properties.as_ref().map_or(0, |p| p.deletes.saturating_sub(wreck.deletes));
     if wreck.tombstones_lost || deletes > 0 {
         let what = if wreck.tombstones_lost { "range deletes".to_string() } else { format!("{deletes} deletes") };
@@ -173,7 +183,8 @@ fn read_log(
         ..Loss::of(&Error::corruption(message).with_file(path).with_offset(offset), None)
     };
     if header.is_none() {
-        report.losses.push(damaged(0, Some(crate::header::HEADER_LEN as u64), "the file header cannot be read"));
+        let error = Error::corruption("the file header cannot be read").with_offset(0);
+        report.problems.push(Problem::of(&error, path));
     }
     let mut entries = 0;
     let mut why = None;
