@@ -39,7 +39,6 @@ pub const SITUATIONS: &[&str] = &[
     "maintenance_under_snapshots",
     "families_dropped_under_readers",
     "closes_under_readers",
-    "stalls_while_paused",
     "readers_kept",
     "replayed_batches",
     "four_levels_deep",
