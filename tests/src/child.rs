@@ -12,7 +12,7 @@ use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use lignite::{Builder, ColumnFamily, Db, Durability, Reader as _, Snapshot};
+use lignite::{Builder, ColumnFamily, Db, Durability, Options, Reader as _, Snapshot};
 
 use crate::model::Records;
 use crate::ops::Write;
@@ -50,6 +50,10 @@ pub fn main(args: &[String]) -> Option<ExitCode> {
             work(Path::new(dir), plan, number(abort_micros));
             Some(ExitCode::SUCCESS)
         }
+        ["child-sync", dir] => {
+            sync_once(Path::new(dir));
+            Some(ExitCode::SUCCESS)
+        }
         ["child-limits", ..] => Some(crate::programme::limits::child(&args[1..])),
         _ => None,
     }
@@ -78,6 +82,23 @@ fn wrong(words: &str) -> ! {
     let _ = write!(line, "{}", words.replace('\n', " | "));
     say(&line);
     std::process::exit(3)
+}
+
+/// Makes a database, writes to it with a sync, and closes it, saying each when it is done: for one who
+/// watches the calls of the system.
+fn sync_once(dir: &Path) {
+    let done = |what: &str| say(what);
+    let outcome = Builder::new(Options::new().background_threads(1).decode_threads(0)).open(dir).and_then(|db| {
+        done("opened");
+        db.default_family().put_with("key", "value", Durability::Sync)?;
+        done("acknowledged");
+        db.close()?;
+        done("closed");
+        Ok(())
+    });
+    if let Err(e) = outcome {
+        wrong(&format!("{e:?}"));
+    }
 }
 
 fn work(dir: &Path, plan: Plan, abort_micros: u64) {

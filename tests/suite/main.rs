@@ -28,6 +28,7 @@ mod repair;
 mod schedules;
 mod simulation;
 mod sync;
+mod system;
 mod tidy;
 
 #[global_allocator]

@@ -145,7 +145,12 @@ fn unsafe_code_stands_only_where_it_is_named() {
             }
         }
     }
-    assert!(found.is_empty(), "ARCHITECTURE.md names no module for unsafe code yet: {found:?}");
+    assert!(
+        found.is_empty(),
+        "there is no unsafe code in the library, so Miri has nothing of ours to look at (TESTING.md, \"What is not \
+         tested\"). With the first such module comes a duty: ARCHITECTURE.md names it, a safe twin stands beside \
+         it as its oracle, and `.ci/run` runs its tests under Miri: {found:?}"
+    );
 }
 
 #[test]
