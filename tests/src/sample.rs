@@ -373,7 +373,8 @@ impl Sample {
         // copy of the header is.
         let readable = |r: &&LogRecord| {
             let touched = changes.iter().any(|&(number, from, to)| {
-                let both = from < FIRST_RECORD && to > (HEADER_LEN + wal::SEGMENT_HEADER_LEN) as u64;
+                let second = (HEADER_LEN + wal::SEGMENT_HEADER_LEN) as u64;
+                let both = from < second && to > second;
                 r.at.segment == number && (both || (r.at.offset < to && from < r.end))
             });
             !touched

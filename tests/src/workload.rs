@@ -118,6 +118,13 @@ impl Step {
             || matches!(self, Step::Ingest(records) if !records.is_empty())
     }
 
+    /// How many sequence numbers a batch takes: an empty range delete takes none, the mark one.
+    fn numbers(&self) -> u64 {
+        let Step::Batch(writes, _) = self else { return 0 };
+        let is_empty = |w: &Write| matches!(w, Write::DeleteRange((Bound::Included(a), Bound::Excluded(b))) if a >= b);
+        1 + writes.iter().filter(|(_, w)| !is_empty(w)).count() as u64
+    }
+
     /// True if it leaves its number in the database.
     pub fn is_marked(&self) -> bool {
         matches!(self, Step::Batch(..))
@@ -452,6 +459,9 @@ impl Judge {
                     if order.get(place).is_some_and(|o| !self.steps[o.1][o.2].0.is_marked()) {
                         continue;
                     }
+                    if !self.has_room(order, place, self.steps[thread][n].0.numbers()) {
+                        continue;
+                    }
                     let mut order = order.clone();
                     order.insert(place, (0, thread, n));
                     more.push(order);
@@ -461,6 +471,15 @@ impl Judge {
             orders = more;
         }
         orders.into_iter().map(|o| o.into_iter().map(|(_, t, n)| (t, n)).collect()).collect()
+    }
+
+    /// False if the batches around a place in the order leave fewer sequence numbers free than that.
+    /// What else lies between them takes some too, so true proves nothing.
+    fn has_room(&self, order: &[(u64, usize, usize)], place: usize, numbers: u64) -> bool {
+        let known = |o: &&(u64, usize, usize)| o.0 > 0 && self.steps[o.1][o.2].0.is_marked();
+        let Some(next) = order[place..].iter().find(known) else { return true };
+        let before = order[..place].iter().rev().find(known).map_or(0, |o| o.0);
+        next.0.saturating_sub(self.steps[next.1][next.2].0.numbers()) >= before + numbers
     }
 
     fn state(&self, order: &[(usize, usize)]) -> Content {

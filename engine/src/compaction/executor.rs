@@ -366,6 +366,7 @@ impl<'a> Outputs<'a> {
             let mut cursor = table.cursor(CursorOptions { fill_cache: false, read_ahead: true });
             let mut sum = Sum::default();
             let mut findable = true;
+            let mut last_key: Vec<u8> = Vec::new();
             cursor.seek_to_first()?;
             while cursor.valid() {
                 if sum.entries % CANCEL_CHECK == 0 && (self.context.cancelled)() {
@@ -373,7 +374,10 @@ impl<'a> Outputs<'a> {
                 }
                 let hash = hash_key(cursor.key());
                 sum.add(hash, cursor.tag(), cursor.value());
-                findable &= cursor.is_findable(hash);
+                let repeats = sum.entries > 1 && last_key == cursor.key();
+                findable &= cursor.is_findable(hash, repeats);
+                last_key.clear();
+                last_key.extend_from_slice(cursor.key());
                 cursor.next()?;
             }
             if !findable {

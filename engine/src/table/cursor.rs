@@ -61,14 +61,15 @@ impl TableCursor {
     }
 
     /// True if a lookup of the key it stands on, whose [`hash_key`](crate::checksum::hash_key) is `hash`,
-    /// would come by here: the filter lets it through, and the index sends it to this block or to one
-    /// before it from which the versions of the key go on.
-    pub fn is_findable(&self, hash: u64) -> bool {
+    /// would come by here: the filter lets it through, and the index sends it to this block or, if the
+    /// entry in front has the same key (`repeats`), to one before it from which its versions go on.
+    pub fn is_findable(&self, hash: u64, repeats: bool) -> bool {
         let (key, index) = (self.here().key(self.at), self.table.index());
         let first = index.find(key);
-        self.table.filter().is_none_or(|f| f.may_contain(hash))
-            && first <= self.number
-            && (first..self.number).all(|n| index.separator(n) == key)
+        // Only the versions of one key may lie behind a separator that is the key.
+        let reached = first == self.number
+            || repeats && first <= self.number && (first..self.number).all(|n| index.separator(n) == key);
+        reached && self.table.filter().is_none_or(|f| f.may_contain(hash))
     }
 
     fn here(&self) -> &Block {
