@@ -143,7 +143,31 @@ impl Shared {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, loom))]
+mod models {
+    use super::*;
+
+    /// What was taken is done, the hint never exceeds the threads, and nobody waits for ever.
+    #[test]
+    fn loom_what_was_taken_is_done() {
+        loom::model(|| {
+            let done = Arc::new(AtomicUsize::new(0));
+            let pool = Pool::new(1);
+            let mut taken = 0;
+            for _ in 0..2 {
+                let done = done.clone();
+                let job = move || drop(done.fetch_add(1, Ordering::Relaxed));
+                taken += usize::from(pool.try_run(Box::new(job)).is_ok());
+                assert!(pool.idle() <= 1);
+            }
+            assert!(taken > 0);
+            drop(pool);
+            assert_eq!(done.load(Ordering::Relaxed), taken);
+        });
+    }
+}
+
+#[cfg(all(test, not(loom)))]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;

@@ -6,10 +6,11 @@
 
 use crate::sync::OnceLock;
 
-const CHUNK_BITS: u32 = 10;
+// Models are small, so that few inserts cross the borders.
+const CHUNK_BITS: u32 = if cfg!(loom) { 1 } else { 10 };
 const CHUNK_LEN: usize = 1 << CHUNK_BITS;
 /// Enough parts for every 32-bit index.
-const PARTS: usize = 23;
+const PARTS: usize = if cfg!(loom) { 4 } else { 23 };
 
 type Chunk<T> = OnceLock<Box<[T]>>;
 
@@ -49,7 +50,34 @@ fn place(index: u32) -> (usize, usize, usize) {
     (part as usize, (chunk - (1 << part)) as usize, index as usize & (CHUNK_LEN - 1))
 }
 
-#[cfg(test)]
+#[cfg(all(test, loom))]
+mod models {
+    use super::*;
+    use crate::sync::atomic::{AtomicU32, Ordering};
+    use crate::sync::{Arc, spawn};
+
+    /// Whoever sees a length sees the elements below it, over the borders of chunks and parts.
+    #[test]
+    fn loom_elements_below_a_published_length_are_there() {
+        loom::model(|| {
+            let shared = Arc::new((Chunks::<AtomicU32>::new(), AtomicU32::new(0)));
+            let writer = shared.clone();
+            let writing = spawn("writer", move || {
+                for index in 0..3 {
+                    writer.0.reserve(index).store(index + 7, Ordering::Relaxed);
+                    writer.1.store(index + 1, Ordering::Release);
+                }
+            });
+            for _ in 0..2 {
+                let len = shared.1.load(Ordering::Acquire);
+                assert!((0..len).all(|i| shared.0.get(i).load(Ordering::Relaxed) == i + 7));
+            }
+            assert!(writing.is_ok_and(|w| w.join()));
+        });
+    }
+}
+
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use crate::sync::atomic::{AtomicU32, Ordering::Relaxed};

@@ -23,7 +23,7 @@ use crate::sync::{Arc, Mutex, OnceLock};
 pub const NONE: u32 = 0;
 
 /// With one node in four going a level up, good for 16 million entries.
-const HEIGHT_MAX: usize = 12;
+const HEIGHT_MAX: usize = if cfg!(loom) { 2 } else { 12 };
 
 /// A sorted set of entries.
 #[derive(Debug)]
@@ -259,7 +259,84 @@ impl Writer {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, loom))]
+mod models {
+    use super::*;
+    use crate::key::Kind;
+    use crate::sync::atomic::AtomicU64;
+    use crate::sync::spawn;
+
+    fn entry(key: u8, seq: u64) -> Entry {
+        let buffer: Arc<[u8]> = Arc::from([key]);
+        Entry::new(&buffer, Tag::new(seq, Kind::Put), 0, 1, 1, 0)
+    }
+
+    /// What a walk from end to end meets: keys with sequence numbers.
+    fn walk(list: &SkipList, step: impl Fn(u32) -> u32) -> Vec<(u8, u64)> {
+        let mut met = Vec::new();
+        let mut at = step(NONE);
+        while at != NONE {
+            let entry = list.entry(at);
+            met.push((entry.key()[0], entry.tag.seq()));
+            at = step(at);
+        }
+        met
+    }
+
+    /// A reader that took the published number meets every entry up to it, in order, both ways and by
+    /// search, while others are inserted before, between and behind.
+    fn model(first: u8, second: u8, backward: bool) {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = Some(3);
+        builder.max_branches = 20_000;
+        builder.check(move || {
+            let shared = Arc::new((SkipList::new(), AtomicU64::new(1)));
+            shared.0.insert(entry(5, 1));
+            let writer = shared.clone();
+            let writing = spawn("writer", move || {
+                for (n, key) in [first, second].into_iter().enumerate() {
+                    let seq = n as u64 + 2;
+                    writer.0.insert(entry(key, seq));
+                    writer.1.store(seq, Memory::Release);
+                }
+            });
+            let list = &shared.0;
+            let visible = shared.1.load(Memory::Acquire);
+            let met = if backward { walk(list, |n| list.prev(n)) } else { walk(list, |n| list.next(n)) };
+            let keys: Vec<u8> = met.iter().map(|(key, _)| *key).collect();
+            assert!(keys.is_sorted_by(|a, b| if backward { a > b } else { a < b }), "{met:?}");
+            let there = |key: u8, seq: u64| seq > visible || met.contains(&(key, seq));
+            assert!(there(5, 1) && there(first, 2) && there(second, 3), "{met:?} at {visible}");
+            if visible >= 2 {
+                let found = list.at_or_behind(&[first], Tag::visible_at(visible));
+                assert!(found != NONE && list.entry(found).key() == [first]);
+            }
+            assert!(writing.is_ok_and(|w| w.join()));
+        });
+    }
+
+    #[test]
+    fn loom_forward_while_one_is_inserted_before_and_one_behind() {
+        model(3, 7, false);
+    }
+
+    #[test]
+    fn loom_backward_while_one_is_inserted_before_and_one_behind() {
+        model(3, 7, true);
+    }
+
+    #[test]
+    fn loom_forward_while_two_are_inserted_at_one_place() {
+        model(7, 6, false);
+    }
+
+    #[test]
+    fn loom_backward_while_two_are_inserted_at_one_place() {
+        model(7, 6, true);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use crate::key::{Kind, cmp_internal};

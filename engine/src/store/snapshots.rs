@@ -52,3 +52,52 @@ impl Snapshots {
         (live.values().sum(), live.keys().next().copied())
     }
 }
+
+#[cfg(all(test, loom))]
+mod models {
+    use super::*;
+    use crate::sync::{Arc, RwLock, spawn};
+
+    /// A job that reads the published number first and the list second keeps what every snapshot sees.
+    #[test]
+    fn loom_a_snapshot_is_listed_or_no_older_than_the_job() {
+        loom::model(|| {
+            let shared = Arc::new((Snapshots::default(), AtomicU64::new(1)));
+            let publishing = shared.clone();
+            let publisher = spawn("publisher", move || publishing.1.store(2, Ordering::Release));
+            let registering = shared.clone();
+            let seen = Arc::new(AtomicU64::new(0));
+            let tell = seen.clone();
+            let reader = spawn("reader", move || {
+                let seq = registering.0.register(&registering.1);
+                tell.store(seq, Ordering::Release);
+            });
+            let visible = shared.1.load(Ordering::Acquire);
+            let listed = shared.0.list();
+            assert!(publisher.is_ok_and(|t| t.join()) && reader.is_ok_and(|t| t.join()));
+            let seq = seen.load(Ordering::Acquire);
+            assert!(seq >= visible || listed.contains(&seq), "{seq} of {visible}, {listed:?}");
+        });
+    }
+
+    /// A reader that takes the view first and the published number second never reads below what the
+    /// job that made the view has dropped.
+    #[test]
+    fn loom_view_first_number_second() {
+        loom::model(|| {
+            // The view is told apart by the number below which it keeps one version of each key.
+            let shared = Arc::new((RwLock::new(0), AtomicU64::new(1)));
+            let publishing = shared.clone();
+            let publisher = spawn("publisher", move || publishing.1.store(2, Ordering::Release));
+            let installing = shared.clone();
+            let job = spawn("job", move || {
+                let visible = installing.1.load(Ordering::Acquire);
+                *installing.0.write() = visible;
+            });
+            let kept_from = *shared.0.read();
+            let number = shared.1.load(Ordering::Acquire);
+            assert!(number >= kept_from, "reads at {number} what was dropped below {kept_from}");
+            assert!(publisher.is_ok_and(|t| t.join()) && job.is_ok_and(|t| t.join()));
+        });
+    }
+}
