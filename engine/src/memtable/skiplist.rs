@@ -17,7 +17,7 @@ use crate::key::Tag;
 use crate::memtable::chunks::Chunks;
 use crate::slice::Slice;
 use crate::sync::atomic::{AtomicU32, Ordering as Memory};
-use crate::sync::{Arc, Mutex, OnceLock};
+use crate::sync::{Arc, Mutex, OnceLock, point};
 
 /// The sentinel, and "none".
 pub const NONE: u32 = 0;
@@ -168,6 +168,7 @@ impl SkipList {
             self.link(node, level).store(before.load(Memory::Relaxed), Memory::Relaxed);
             before.store(node, Memory::Release);
             writer.path[level] = node;
+            point();
         }
         self.nodes.get(behind).prev.store(node, Memory::Release);
         writer.last = node;
@@ -177,13 +178,14 @@ impl SkipList {
     #[inline]
     pub fn at_or_behind(&self, key: &[u8], tag: Tag) -> u32 {
         let probe = Probe { head: head(key), key, tag };
-        self.next(self.search(|entry| entry.cmp(&probe).is_lt(), |_, _| {}))
+        // Not the link as it is now: an entry that came since would lie before the place looked for.
+        self.search(|entry| entry.cmp(&probe).is_lt(), |_, _| {}).1
     }
 
     /// The last entry at or before `(key, tag)`.
     pub fn at_or_before(&self, key: &[u8], tag: Tag) -> u32 {
         let probe = Probe { head: head(key), key, tag };
-        self.search(|entry| entry.cmp(&probe).is_le(), |_, _| {})
+        self.search(|entry| entry.cmp(&probe).is_le(), |_, _| {}).0
     }
 
     /// The entry behind `node`; the first one behind [`NONE`].
@@ -204,9 +206,10 @@ impl SkipList {
         self.nodes.get(node).entry.get().expect("a linked node is complete")
     }
 
-    /// The last node for which `is_before` holds; it holds for all nodes before that one.
+    /// The last node for which `is_before` holds (it holds for all nodes before that one), and the node
+    /// behind it, for which it does not, as both were met.
     #[inline]
-    fn search(&self, is_before: impl Fn(&Entry) -> bool, mut passes: impl FnMut(usize, u32)) -> u32 {
+    fn search(&self, is_before: impl Fn(&Entry) -> bool, mut passes: impl FnMut(usize, u32)) -> (u32, u32) {
         let mut node = NONE;
         // The node that ended the walk one level up: it need not be compared again.
         let mut known = NONE;
@@ -221,7 +224,8 @@ impl SkipList {
             }
             passes(level, node);
         }
-        node
+        point();
+        (node, known)
     }
 
     /// Fills the writer's path with the last nodes before `entry`.
