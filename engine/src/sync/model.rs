@@ -1,13 +1,12 @@
 //! The types of the model checker `loom` under the names of this module.
 //!
 //! Only the models (tests named `loom_..` beside lock-free code) run like this. Reference counts stay
-//! those of `std`: none of our own making is lock-free.
+//! those of `std`: none of our own making is lock-free. Nobody counts held locks: the threads of a model
+//! share one thread of the system.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::PoisonError;
 use std::time::Duration;
-
-use super::order::{self, Class};
 
 pub use loom::sync::atomic;
 
@@ -40,14 +39,12 @@ impl<T: ?Sized> Mutex<T> {
     /// Waits for the lock.
     pub fn lock(&self) -> MutexGuard<'_, T> {
         let guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        order::enter(Class::here());
         MutexGuard(Some(guard))
     }
 
     /// The lock, if nobody holds it.
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
         let guard = self.0.try_lock().ok()?;
-        order::enter(Class::here());
         Some(MutexGuard(Some(guard)))
     }
 }
@@ -62,14 +59,6 @@ impl<T: ?Sized> Deref for MutexGuard<'_, T> {
 impl<T: ?Sized> DerefMut for MutexGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         self.0.as_deref_mut().expect("a guard is empty only while a condition variable holds it")
-    }
-}
-
-impl<T: ?Sized> Drop for MutexGuard<'_, T> {
-    fn drop(&mut self) {
-        if self.0.is_some() {
-            order::leave(Class::here());
-        }
     }
 }
 
@@ -129,13 +118,11 @@ impl<T> RwLock<T> {
 
     /// Waits for shared access.
     pub fn read(&self) -> ReadGuard<'_, T> {
-        order::enter(Class::here());
         ReadGuard(self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Waits for exclusive access.
     pub fn write(&self) -> WriteGuard<'_, T> {
-        order::enter(Class::here());
         WriteGuard(self.0.write().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -163,18 +150,6 @@ impl<T> Deref for WriteGuard<'_, T> {
 impl<T> DerefMut for WriteGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         &mut self.0
-    }
-}
-
-impl<T> Drop for ReadGuard<'_, T> {
-    fn drop(&mut self) {
-        order::leave(Class::here());
-    }
-}
-
-impl<T> Drop for WriteGuard<'_, T> {
-    fn drop(&mut self) {
-        order::leave(Class::here());
     }
 }
 
