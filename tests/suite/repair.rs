@@ -179,6 +179,7 @@ fn must_keep(sample: &Sample, file: &str, report: &RepairReport, found: &Content
     }
 }
 
+/// Without damage, repair is a copy (G23).
 #[test]
 fn a_sound_database_is_copied() {
     for clean in [true, false] {
@@ -190,6 +191,8 @@ fn a_sound_database_is_copied() {
     }
 }
 
+/// Any byte: the source stays as it is, nothing is invented, what is whole is there, and repairing the
+/// result changes nothing (G23, G30).
 #[test]
 fn whatever_byte_is_damaged_the_rest_is_kept() {
     let mut states = 0;
@@ -222,6 +225,7 @@ fn whatever_byte_is_damaged_the_rest_is_kept() {
     println!("{states} damaged bytes");
 }
 
+/// Any length, and files that are gone (G19, G23, G30).
 #[test]
 fn whatever_is_cut_or_gone_the_rest_is_kept() {
     let mut rng = Rng::new(3);
@@ -245,6 +249,7 @@ fn whatever_is_cut_or_gone_the_rest_is_kept() {
     }
 }
 
+/// Several at once (G23, G30).
 #[test]
 fn many_damages_at_once() {
     let rounds = (60.0 * scale()) as u64;

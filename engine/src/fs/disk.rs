@@ -99,28 +99,32 @@ impl Fs for DiskFs {
     }
 
     fn lock(&self, path: &Path) -> io::Result<Result<Box<dyn FileLock>, LockedBy>> {
-        // The path may be given to another file between open and lock; then we would hold a lock
-        // that excludes nobody, so look again.
-        for _ in 0..8 {
-            let mut options = OpenOptions::new();
-            options.read(true).write(true).create(true).truncate(false);
-            let file = open_regular(path, &mut options)?;
-            let identity = platform::identity(&file, path)?;
-            let Some(entry) = HeldEntry::enter(identity) else {
-                return Ok(Err(LockedBy { pid: std::process::id() }));
-            };
-            match file.try_lock() {
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => return Ok(Err(LockedBy { pid: read_pid(&file) })),
-                Err(TryLockError::Error(e)) => return Err(e),
-            }
-            if platform::identity_of_path(path).is_ok_and(|now| now == entry.0) {
-                let dir = path.parent().map(|dir| OpenDir::open(here_if_empty(dir))).transpose()?;
-                return Ok(Ok(Box::new(DiskLock { _entry: entry, _dir: dir, file, signed: AtomicBool::new(false) })));
-            }
-        }
-        Err(io::Error::other("the lock file is replaced again and again"))
+        Ok(take_lock(path)?.map(|lock| -> Box<dyn FileLock> { Box::new(lock) }))
     }
+}
+
+fn take_lock(path: &Path) -> io::Result<Result<DiskLock, LockedBy>> {
+    // The path may be given to another file between open and lock; then we would hold a lock that
+    // excludes nobody, so look again.
+    for _ in 0..8 {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let file = open_regular(path, &mut options)?;
+        let identity = platform::identity(&file, path)?;
+        let Some(entry) = HeldEntry::enter(identity) else {
+            return Ok(Err(LockedBy { pid: std::process::id() }));
+        };
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(Err(LockedBy { pid: read_pid(&file) })),
+            Err(TryLockError::Error(e)) => return Err(e),
+        }
+        if platform::identity_of_path(path).is_ok_and(|now| now == entry.0) {
+            let dir = path.parent().map(|dir| OpenDir::open(here_if_empty(dir))).transpose()?;
+            return Ok(Ok(DiskLock { _entry: entry, _dir: dir, file, signed: AtomicBool::new(false) }));
+        }
+    }
+    Err(io::Error::other("the lock file is replaced again and again"))
 }
 
 struct DiskFile(OsFile);
@@ -172,8 +176,8 @@ impl File for DiskFile {
     }
 }
 
-/// Fields are dropped in this order: while the file is open its identity cannot be given to another
-/// file, so the entry goes first.
+/// The lock is given back first. Fields are dropped in this order: while the file is open its identity
+/// cannot be given to another file, so the entry goes before it.
 struct DiskLock {
     _entry: HeldEntry,
     _dir: Option<OpenDir>,
@@ -196,6 +200,9 @@ impl Drop for DiskLock {
         if self.signed.load(Ordering::Acquire) {
             let _ = self.file.set_len(0);
         }
+        // Closing would not do while another thread is between fork and exec: the lock lives as long as
+        // the child's copy of the descriptor.
+        let _ = self.file.unlock();
     }
 }
 
@@ -540,6 +547,19 @@ pub(in crate::fs) mod tests {
     fn the_disk_behaves() {
         let scratch = Scratch::new();
         behaves(&DiskFs::new(), &scratch.0);
+    }
+
+    /// A child between fork and exec has a copy of every descriptor (G27).
+    #[test]
+    fn a_lock_that_is_given_back_is_free_although_a_copy_of_its_descriptor_lives() {
+        let scratch = Scratch::new();
+        let path = scratch.0.join("LOCK");
+        let lock = take_lock(&path).unwrap().ok().unwrap();
+        let copy = lock.file.try_clone().unwrap();
+        assert!(take_lock(&path).unwrap().is_err());
+        drop(lock);
+        assert!(take_lock(&path).unwrap().is_ok());
+        drop(copy);
     }
 
     #[cfg(unix)]

@@ -232,6 +232,7 @@ impl<T: Default> Default for RwLock<T> {
 
 impl<T: ?Sized> RwLock<T> {
     /// Waits for shared access.
+    #[cfg_attr(not(feature = "sim"), expect(clippy::unnecessary_literal_unwrap, reason = "only a simulation has one"))]
     pub fn read(&self) -> ReadGuard<'_, T> {
         order::about_to_wait(self.site.class);
         #[cfg(feature = "sim")]
@@ -248,6 +249,7 @@ impl<T: ?Sized> RwLock<T> {
     }
 
     /// Waits for exclusive access.
+    #[cfg_attr(not(feature = "sim"), expect(clippy::unnecessary_literal_unwrap, reason = "only a simulation has one"))]
     pub fn write(&self) -> WriteGuard<'_, T> {
         order::about_to_wait(self.site.class);
         #[cfg(feature = "sim")]

@@ -62,5 +62,7 @@ pub fn available_parallelism() -> usize {
     if sim::is_simulated() {
         return 4;
     }
-    std::thread::available_parallelism().map_or(1, usize::from)
+    // Asked once: the system answers by reading files.
+    static CORES: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
+    *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
 }
