@@ -18,6 +18,7 @@ mod docs;
 mod faults;
 mod fuzz_replay;
 mod golden;
+mod guarantees;
 mod hostile;
 mod locks;
 mod model;
