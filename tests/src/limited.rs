@@ -134,6 +134,8 @@ impl Story {
             self.eventually_put(&open)?;
         }
         guard("flush", || open.db.flush()).map_err(|e| format!("flush before the limit: {e:?}"))?;
+        // A job that met the full disk while it is being filled would give the reserve to the ballast.
+        guard("wait", || open.db.wait_for_idle()).map_err(|e| format!("before the limit: {e:?}"))?;
         self.impose()?;
         self.push(&open)?;
         self.read(&open)?;
@@ -215,10 +217,16 @@ impl Story {
 
     /// An open under the limit.
     fn open_limited(&mut self) -> Result<Open, String> {
+        // What had been given back before the last process ended, the others have taken.
+        let reserve = self.disk.join("db/RESERVE").exists();
         match self.try_open() {
             // What the reserve gives back is one inode, and few descriptors make few files. A
-            // recovery may need more; it fails then, and nothing is lost.
-            Err(e) if matches!(self.limit, Limit::Inodes | Limit::Descriptors) && self.is_of_the_limit(&e) => {
+            // recovery may need more; it fails then, as it does without a reserve, and nothing is
+            // lost.
+            Err(e)
+                if (matches!(self.limit, Limit::Inodes | Limit::Descriptors) || !reserve)
+                    && self.is_of_the_limit(&e) =>
+            {
                 self.refused += 1;
                 self.lift()?;
                 self.open()
@@ -382,11 +390,11 @@ impl Story {
         let half = if self.limit == Limit::OwnBytes { "key55000" } else { "key00600" };
         let (start, end) = (b"key00100".to_vec(), half.as_bytes().to_vec());
         for (n, family) in open.families.iter().enumerate() {
-            if self.goes_on("a delete", || family.delete_range(start.clone()..end.clone()).map(drop))? {
+            if self.goes_on(open, "a delete", || family.delete_range(start.clone()..end.clone()).map(drop))? {
                 self.model[n].retain(|k, _| *k < start || *k >= end);
             }
         }
-        self.goes_on("a compaction", || open.db.compact())?;
+        self.goes_on(open, "a compaction", || open.db.compact())?;
         if self.limit == Limit::OwnBytes {
             // It has got out of it by itself.
             self.eventually_put(open)?;
@@ -395,7 +403,12 @@ impl Story {
     }
 
     /// Does what the reserve is there for, until it works; says if it did, where it need not.
-    fn goes_on(&mut self, what: &'static str, body: impl Fn() -> lignite::Result<()>) -> Result<bool, String> {
+    fn goes_on(
+        &mut self,
+        open: &Open,
+        what: &'static str,
+        body: impl Fn() -> lignite::Result<()>,
+    ) -> Result<bool, String> {
         let must = matches!(self.limit, Limit::Bytes | Limit::OwnBytes | Limit::AddressSpace);
         let begun = Instant::now();
         loop {
@@ -407,12 +420,25 @@ impl Story {
                     return Ok(false);
                 }
                 Err(e) if begun.elapsed() > Duration::from_secs(10) => {
-                    return Err(format!("{what} does not work on a full disk: {e:?}"));
+                    return Err(format!("{what} does not work on a full disk: {e:?}; {}", self.inventory(open)));
                 }
                 Err(_) => self.refused += 1,
             }
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Who has the space, for a story that went wrong.
+    fn inventory(&self, open: &Open) -> String {
+        use std::os::unix::fs::MetadataExt as _;
+        let mut sizes: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+        for entry in std::fs::read_dir(self.disk.join("db")).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let kind = name.rsplit_once('.').map_or(name.clone(), |(_, end)| end.to_string());
+            let size = sizes.entry(kind).or_default();
+            *size = (size.0 + 1, size.1 + entry.metadata().map_or(0, |m| m.blocks() * 512));
+        }
+        format!("files and bytes {sizes:?}, {:?}, {:?}", open.db.health(), open.db.stats().log)
     }
 
     /// Writes work again, without an open, and all is there in the end.

@@ -31,7 +31,7 @@ pub const KINDS: &[Kind] = &[Kind {
     ci_units: 30,
     suite_units: 4,
     at_once: 2,
-    ci_targets: &[("kills", 300), ("acked_writes_checked", 20_000)],
+    ci_targets: &[("kills", 300), ("acked_writes_checked", 5000)],
     long_targets: &[("kills", 5000)],
     run,
 }];
