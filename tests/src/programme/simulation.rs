@@ -207,20 +207,25 @@ impl World {
                     if control.is_stopped() {
                         self.fail("a heal did not heal");
                     }
-                    self.check_open(&db);
-                    return (db, control);
+                    // A thread of its own may have met the disturbance behind the open's back.
+                    if db.health().poisoned.is_none() {
+                        self.check_open(&db);
+                        return (db, control);
+                    }
+                    drop(db);
+                    self.count("simulated_poisoned_opens", 1);
                 }
                 Err(error) => {
                     if !matches!(error.kind(), ErrorKind::Io | ErrorKind::NoSpace | ErrorKind::Poisoned) {
                         self.fail(&format!("an open failed with {error:?}"));
                     }
                     self.count("simulated_failed_opens", 1);
-                    if crash {
-                        let policy = self.rng.below(u64::from(crate::disk::POLICIES)) as u8;
-                        self.disk = self.disk.crash(policy, self.rng.next_u64());
-                        self.count("simulated_crashes", 1);
-                    }
                 }
+            }
+            if crash {
+                let policy = self.rng.below(u64::from(crate::disk::POLICIES)) as u8;
+                self.disk = self.disk.crash(policy, self.rng.next_u64());
+                self.count("simulated_crashes", 1);
             }
         }
     }
