@@ -27,10 +27,10 @@ pub const KINDS: &[Kind] = &[Kind {
     name: "schedules",
     id: "T9",
     about: "short scripts of a few clients under a thousand schedules each, checked like the simulation",
-    ci_units: 100,
+    ci_units: 40,
     suite_units: 8,
     at_once: usize::MAX,
-    ci_targets: &[("schedules", 20_000)],
+    ci_targets: &[("schedules", 8_000)],
     long_targets: &[("schedules", 2_500_000)],
     run,
 }];
