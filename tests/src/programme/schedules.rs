@@ -5,7 +5,7 @@
 //! two to four operations each, on the baton scheduler of [`crate::programme::simulation`], mostly with
 //! priorities that change three to five times: that finds what needs few changes of turn, with a known
 //! chance. What the readers saw and what survives a loss of power afterwards is held against the order
-//! of sequence numbers, as in the simulation. A unit is a thousand schedules of one script.
+//! of sequence numbers, as in the simulation. A unit is a hundred schedules of one script.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,8 +26,8 @@ use crate::rng::Rng;
 pub const KINDS: &[Kind] = &[Kind {
     name: "schedules",
     id: "T9",
-    about: "short scripts of a few clients under a thousand schedules each, checked like the simulation",
-    ci_units: 40,
+    about: "short scripts of a few clients under a hundred schedules a unit, checked like the simulation",
+    ci_units: 80,
     suite_units: 8,
     at_once: usize::MAX,
     ci_targets: &[("schedules", 8_000)],
@@ -36,7 +36,7 @@ pub const KINDS: &[Kind] = &[Kind {
 }];
 
 /// Schedules in a unit.
-const SCHEDULES: u64 = 200;
+const SCHEDULES: u64 = 100;
 
 /// A script.
 struct Script {

@@ -38,7 +38,7 @@ pub const KINDS: &[Kind] = &[Kind {
     id: "T8",
     about: "clients, background jobs and faults of a whole database on one seeded baton, with crashes and restarts",
     ci_units: 600,
-    suite_units: 12,
+    suite_units: 8,
     at_once: usize::MAX,
     ci_targets: &[("simulations", 600)],
     long_targets: &[("simulations", 35_000)],
