@@ -196,6 +196,13 @@ pub fn commit() -> String {
     if changed.is_some_and(|c| !c.is_empty()) { format!("{commit}+") } else { commit }
 }
 
+/// How many commits lead to the one that is checked out; 0 if git does not say.
+pub fn commit_count() -> usize {
+    let output =
+        std::process::Command::new("git").args(["rev-list", "--count", "HEAD"]).current_dir(workspace()).output();
+    output.ok().and_then(|o| String::from_utf8_lossy(&o.stdout).trim().parse().ok()).unwrap_or(0)
+}
+
 /// The table of TESTING.md.
 pub fn counters_table(journal: &Journal) -> String {
     let Some(engine) = journal.newest_engine() else { return "No long run has been made yet.\n".to_string() };

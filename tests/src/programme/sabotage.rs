@@ -1,7 +1,7 @@
 //! T21: the suite hunts deliberate bugs, and must find every one.
 //!
 //! Each bug of the engine's `sabotage` module is switched on in a process of its own, which runs the
-//! units that CI runs, one of each kind in turn, until a unit fails. A bug is caught if a unit
+//! units that CI runs, the kinds taking turns by the time they have had, until a unit fails. A bug is caught if a unit
 //! panics, if the process dies, or if a unit does not end within [`UNIT_LIMIT`]. No unit knows which
 //! bug is on, and no kind was made for one.
 
@@ -42,23 +42,25 @@ pub fn activate_from_environment() -> Result<(), String> {
     Ok(())
 }
 
-/// The units of the hunt: of each kind the first, then of each kind the second, and so on.
-fn order(kinds: &[Kind]) -> impl Iterator<Item = (Kind, u64)> + '_ {
-    let rounds = kinds.iter().map(|k| k.ci_units).max().unwrap_or(0);
-    (0..rounds).flat_map(move |unit| kinds.iter().filter(move |k| unit < k.ci_units).map(move |k| (*k, unit)))
-}
-
-/// Runs CI's units in this process, saying which, until one fails. True if one did.
+/// Runs CI's units in this process, saying which, until one fails: always the next unit of the kind that
+/// has had the least time so far. True if one failed.
 pub fn hunt_here(only: &[String]) -> bool {
-    let kinds: Vec<Kind> =
-        kinds().into_iter().filter(|k| only.is_empty() || only.iter().any(|n| n == k.name)).collect();
-    for (kind, unit) in order(&kinds) {
-        println!("begin {} {unit}", kind.name);
-        if let Err(words) = run_unit(&kind, unit, &mut Tally::default()) {
+    let wanted = |k: &Kind| only.is_empty() || only.iter().any(|n| n == k.name);
+    // The kind, its next unit, and the time it has had.
+    let mut hunters: Vec<(Kind, u64, Duration)> =
+        kinds().into_iter().filter(wanted).map(|kind| (kind, 0, Duration::ZERO)).collect();
+    while let Some((kind, next, spent)) =
+        hunters.iter_mut().filter(|(kind, next, _)| *next < kind.ci_units).min_by_key(|(_, _, spent)| *spent)
+    {
+        println!("begin {} {next}", kind.name);
+        let begun = Instant::now();
+        if let Err(words) = run_unit(kind, *next, &mut Tally::default()) {
             let words: String = words.replace('\n', " ").chars().take(300).collect();
-            println!("caught {} {unit} {words}", kind.name);
+            println!("caught {} {next} {words}", kind.name);
             return true;
         }
+        *spent += begun.elapsed();
+        *next += 1;
     }
     println!("missed");
     false
