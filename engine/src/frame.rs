@@ -407,10 +407,7 @@ fn parse(bytes: &[u8]) -> Result<Trailer> {
     }
     let part = |codec: u8, flag: u8, input: &mut Input<'_>| -> Result<Part> {
         let stored_len = input.length(PART_LEN_MAX)? as u32;
-        let raw_len = match sabotage::is(Bug::LengthNotHeld) {
-            false => input.length(PART_LEN_MAX)? as u32,
-            true => input.varint32()?,
-        };
+        let raw_len = input.length(PART_LEN_MAX)? as u32;
         let dictionary = dictionary.filter(|_| flags & flag != 0);
         if codec == Codec::None.id() && (stored_len != raw_len || dictionary.is_some()) {
             return Err(Error::corruption("a block's raw part has two lengths or a dictionary"));
