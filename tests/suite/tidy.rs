@@ -147,8 +147,8 @@ fn unsafe_code_stands_only_where_it_is_named() {
     }
     assert!(
         found.is_empty(),
-        "there is no unsafe code in the library, so Miri has nothing of ours to look at (TESTING.md, \"What is not \
-         tested\"). With the first such module comes a duty: ARCHITECTURE.md names it, a safe twin stands beside \
+        "there is no unsafe code in the library, so Miri has nothing of ours to look at (TESTING.md, \"Models, \
+         sanitizers, and what is not covered\"). With the first such module comes a duty: ARCHITECTURE.md names it, a safe twin stands beside \
          it as its oracle, and `.ci/run` runs its tests under Miri: {found:?}"
     );
 }
