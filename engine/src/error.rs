@@ -228,15 +228,22 @@ impl Error {
     }
 
     /// True if the process or the system has too many files open: nothing is wrong with any file,
-    /// and the call works again once there are fewer.
+    /// and the call works again once there are fewer. Not if the handle is poisoned.
     pub fn is_out_of_descriptors(&self) -> bool {
         #[cfg(unix)]
         {
             use rustix::io::Errno;
-            self.os_code().is_some_and(|n| n == Errno::MFILE.raw_os_error() || n == Errno::NFILE.raw_os_error())
+            let code = self.os_code().filter(|_| self.kind() != ErrorKind::Poisoned);
+            code.is_some_and(|n| n == Errno::MFILE.raw_os_error() || n == Errno::NFILE.raw_os_error())
         }
         #[cfg(not(unix))]
         false
+    }
+
+    /// True if the file may not be that long, and is as long as it was. Not if a write that failed so
+    /// could not be cut off again: that poisons.
+    pub fn is_file_too_long(&self) -> bool {
+        self.kind() == ErrorKind::NoSpace && self.io_kind() == Some(std::io::ErrorKind::FileTooLarge)
     }
 
     /// The error of memory that is not there: no file is to blame.

@@ -331,6 +331,7 @@ fn raw_len_max(codec: u8, stored_len: u32) -> u64 {
         id if id == Codec::Lz4.id() => 255,
         // A copy of three bytes stands for 64.
         id if id == Codec::Snappy.id() => 22,
+        _ if sabotage::is(Bug::LengthNotHeld) => return u64::MAX,
         _ => return PART_LEN_MAX as u64,
     };
     (64 << 10) + u64::from(stored_len) * ratio
@@ -407,7 +408,10 @@ fn parse(bytes: &[u8]) -> Result<Trailer> {
     }
     let part = |codec: u8, flag: u8, input: &mut Input<'_>| -> Result<Part> {
         let stored_len = input.length(PART_LEN_MAX)? as u32;
-        let raw_len = input.length(PART_LEN_MAX)? as u32;
+        let raw_len = match sabotage::is(Bug::LengthNotHeld) {
+            false => input.length(PART_LEN_MAX)? as u32,
+            true => input.varint32()?,
+        };
         let dictionary = dictionary.filter(|_| flags & flag != 0);
         if codec == Codec::None.id() && (stored_len != raw_len || dictionary.is_some()) {
             return Err(Error::corruption("a block's raw part has two lengths or a dictionary"));

@@ -95,6 +95,7 @@ bugs! {
     UnopenableInputSkipped "unopenable-input-skipped" Some(71), "A compaction leaves out inputs that it cannot open.";
     LockNotTaken "lock-not-taken" Some(72), "The directory is not locked.";
     OutputNotVerified "output-not-verified" Some(73), "A compaction does not read back what it wrote.";
+    LengthNotHeld "length-not-held" Some(74), "Lengths of blocks are not held against their limit.";
     ValuesUnchecked "values-unchecked" Some(75), "The lengths of a block's values are not checked.";
     AckBeforeSync "ack-before-sync" None, "A write that is to wait for the device does not.";
     SyncRetried "sync-retried" None, "A sync that failed is tried again, and the second answer counts.";

@@ -301,7 +301,7 @@ impl Writer {
     /// Appends to the log; behind a segment that may not grow, to the next one.
     fn append(&self, log: &LiveLog, leader: &Leader, records: &mut [(RecordHeader, &[u8])]) -> Result<LogPosition> {
         let outcome = match log.append(records) {
-            Err(e) if e.io_kind() == Some(std::io::ErrorKind::FileTooLarge) && log.current_len() > FIRST_RECORD => {
+            Err(e) if e.is_file_too_long() && log.current_len() > FIRST_RECORD => {
                 self.begin_segment(leader).and_then(|()| log.append(records))
             }
             outcome => outcome,

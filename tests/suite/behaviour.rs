@@ -186,6 +186,41 @@ fn no_space_in_any_words_refuses_one_write() {
     }
 }
 
+/// A write that could not be cut off again poisons wherever it was made, also where it was the end mark
+/// of a segment that may not grow: nobody is told later that "an earlier write failed". G4, G6.
+#[test]
+fn a_write_that_can_not_be_cut_off_poisons_at_once() {
+    let mut poisoned = 0;
+    for (n, errno) in (0..24).flat_map(|n| [(n, Errno::Efbig), (n, Errno::Emfile), (n, Errno::Enospc)]) {
+        let disk = Disk::new();
+        let faults = disk.faults();
+        let mut setup = setup(faults.fs());
+        setup.options = setup.options.reserve_size(0).memtable_size(1 << 20).log_segment_size(16 << 10);
+        let db = setup.open().unwrap();
+        (0..n).for_each(|n| drop(db.put(key(n), value(n)).unwrap()));
+        for (kind, errno) in
+            [(CallKind::Write, errno), (CallKind::SetLen, Errno::Eio), (CallKind::Create, Errno::Enospc)]
+        {
+            let mut rule = Rule::new(Fault::Error(errno)).kind(kind).suffix(".wal");
+            rule.times = 1;
+            faults.control.add(rule);
+        }
+        let outcome = db.put(key(n), value(n));
+        faults.control.heal();
+        let health = db.health();
+        match outcome {
+            Err(e) if e.kind() == ErrorKind::Poisoned => assert!(health.poisoned.is_some(), "{n} {errno:?}: {e}"),
+            outcome => assert!(health.is_good(), "{n} {errno:?}: {outcome:?} {health:?}"),
+        }
+        if health.is_good() {
+            db.put(key(n), value(n)).unwrap();
+        } else {
+            poisoned += 1;
+        }
+    }
+    assert!(poisoned > 10, "{poisoned}");
+}
+
 /// A database is opened, read and closed on a disk without a byte left, and when that cannot be it is
 /// as it was. G12, G22.
 #[test]

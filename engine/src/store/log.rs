@@ -409,7 +409,7 @@ impl LiveLog {
         let before = writer.end().offset;
         let end = match writer.finish(durable) {
             // A segment that may not grow ends without a mark: the next one says where.
-            Err(e) if e.io_kind() == Some(std::io::ErrorKind::FileTooLarge) => writer.end(),
+            Err(e) if e.is_file_too_long() => writer.end(),
             outcome => outcome?,
         };
         self.live_bytes.fetch_add(end.offset - before, Ordering::Relaxed);

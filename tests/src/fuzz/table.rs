@@ -129,7 +129,7 @@ pub fn block(data: &[u8]) {
 }
 
 /// A frame. Mode bit 0: the bytes are taken apart into a frame's fields, lengths and stored checksums
-/// are made right, and, with bit 1, the raw ones too.
+/// are made right, and, with bit 1, the raw ones too. With bit 7 the raw lengths are claimed in MiB.
 pub fn any_frame(data: &[u8]) {
     let Some((&[mode, keys_stored], rest)) = data.split_first_chunk::<2>() else { return };
     if mode & 1 == 0 {
@@ -141,7 +141,8 @@ pub fn any_frame(data: &[u8]) {
     };
     let (keys, values) = parts.split_at(usize::from(split).min(parts.len()));
     let (codec_k, codec_v) = (codec_k % 7, codec_v % 7);
-    let raw_len = |codec: u8, raw: u8, part: &[u8]| if codec == 0 { part.len() } else { usize::from(raw) };
+    let shift = if mode & 0x80 != 0 { 20 } else { 0 };
+    let raw_len = |codec: u8, raw: u8, part: &[u8]| if codec == 0 { part.len() } else { usize::from(raw) << shift };
     let mut bytes = parts.to_vec();
     let begin = bytes.len();
     bytes.extend_from_slice(&[flags & 0x1f, codec_k, codec_v]);
@@ -149,14 +150,14 @@ pub fn any_frame(data: &[u8]) {
         bytes.extend_from_slice(&[1, 2, 3, 4]);
     }
     if flags & (2 | 8) != 0 {
-        bytes.push(mode >> 2);
+        bytes.push((mode & 0x7f) >> 2);
     }
     let (raw_k, raw_v) = (raw_len(codec_k, raw_k, keys), raw_len(codec_v, raw_v, values));
     for n in [keys.len(), raw_k, values.len(), raw_v, usize::from(entries)] {
         put_varint(&mut bytes, n as u64);
     }
     for (codec, part, raw, salt) in [(codec_k, keys, raw_k, SALT), (codec_v, values, raw_v, SALT + 1)] {
-        let mut out = vec![0; raw];
+        let mut out = vec![0; if shift == 0 { raw } else { 0 }];
         let decoded = mode & 2 != 0 && lignite_codecs::decompress(codec, part, &mut out, None).is_ok();
         put_u32(&mut bytes, if decoded { xxh32(&out, salt) } else { 0 });
     }
@@ -174,7 +175,9 @@ fn open_frame(bytes: &[u8], keys_stored: u32) {
         static DICTIONARY: Vec<Dictionary> = vec![Dictionary::from_bytes(b"a dictionary of text".repeat(9)).unwrap()];
     }
     let Ok(frame) = Frame::open(bytes, keys_stored, SALT) else { return };
-    // What a frame may claim is bounded by 64 MiB a part; that much is not worth its time here.
+    assert!(frame.trailer.keys.raw_len <= 64 << 20, "keys are longer than FORMAT.md allows");
+    assert!(frame.trailer.values.raw_len <= 64 << 20, "values are longer than FORMAT.md allows");
+    // So much is allowed, but not worth its time here.
     if frame.trailer.keys.raw_len > 1 << 20 || frame.trailer.values.raw_len > 1 << 20 {
         return;
     }

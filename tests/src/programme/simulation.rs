@@ -104,6 +104,8 @@ enum End {
 struct Legacy {
     history: History,
     floor: u64,
+    /// The floor once the power has failed, too: what was only in the cache is then gone.
+    floor_without_power: u64,
     exact: bool,
 }
 
@@ -226,6 +228,9 @@ impl World {
                 let policy = self.rng.below(u64::from(crate::disk::POLICIES)) as u8;
                 self.disk = self.disk.crash(policy, self.rng.next_u64());
                 self.count("simulated_crashes", 1);
+                if let Some(legacy) = self.legacy.as_mut().filter(|_| policy != PROCESS_DEATH) {
+                    legacy.floor = legacy.floor_without_power;
+                }
             }
         }
     }
@@ -302,15 +307,16 @@ impl World {
             self.fail(&words);
         }
         self.count("simulated_looks", history.looks.len() as u64);
+        let durable = history.durable;
         let (floor, exact) = match end {
             End::Close => {
                 if let Err(error) = &closed {
                     self.fail(&format!("a close failed after the faults had stopped: {error:?}"));
                 }
-                (if reverts { history.durable } else { history.acknowledged }, !poisoned)
+                (if reverts { durable } else { history.acknowledged }, !poisoned)
             }
             End::Crash(policy) => {
-                let (acknowledged, durable) = (history.acknowledged, history.durable);
+                let acknowledged = history.acknowledged;
                 self.disk = self.disk.crash(policy, self.rng.next_u64());
                 self.count("simulated_crashes", 1);
                 if !stopped && closed.is_ok() && !poisoned {
@@ -319,7 +325,9 @@ impl World {
                 (if policy == PROCESS_DEATH && !reverts { acknowledged } else { durable }, false)
             }
         };
-        self.legacy = Some(Legacy { history, floor, exact });
+        // A handle that is only dropped leaves in the cache what was not synced; any other end settles the disk.
+        let floor_without_power = if end == End::Close && poisoned { durable } else { floor };
+        self.legacy = Some(Legacy { history, floor, floor_without_power, exact });
         if last {
             self.final_check();
         }
