@@ -348,7 +348,8 @@ impl Found {
         for family in state.families.into_values() {
             let mut tables = Vec::new();
             for ((level, _), meta) in family.tables {
-                check_table_file(context, &meta).map_err(|e| e.with_column_family(&*family.record.name))?;
+                check_table_file(&*context.fs, &context.dir, &meta)
+                    .map_err(|e| e.with_column_family(&*family.record.name))?;
                 tables.push((usize::from(level), found.table_file(meta)));
             }
             let version = Version::new().apply(&tables, &[]).map_err(|e| e.with_file(&manifest_path))?;
@@ -478,18 +479,13 @@ impl Found {
         // All of it is checked before any of it is applied.
         let mut count = 0u64;
         for entry in batch::walk(&buffer) {
-            let id = family_of(&entry?);
-            if id.0 >= self.next_family {
-                return Err(Error::corruption(format!("a batch names column family {id}, which never was")));
-            }
+            check_batch_family(entry?.family(), self.next_family)?;
             count += 1;
         }
-        if count != u64::from(header.count) {
-            return Err(Error::corruption("a batch has another number of entries than its log record says"));
-        }
+        check_batch_count(header, count)?;
         for (seq, entry) in (header.first_seq..).zip(batch::walk(&buffer)) {
             let entry = entry?;
-            match self.families.get(&family_of(&entry)) {
+            match self.families.get(&entry.family()) {
                 Some(_)
                     if matches!(entry, BatchEntry::DeleteRange { .. }) && sabotage::is(Bug::RangeDeleteNotReplayed) => {
                 }
@@ -551,7 +547,7 @@ impl Found {
         for (id, tables) in by_family {
             let Some(family) = self.families.get(&id).filter(|f| f.flushed() < seq) else { continue };
             for (_, table) in &tables {
-                check_table_file(context, &table.meta)?;
+                check_table_file(&*context.fs, &context.dir, &table.meta)?;
             }
             let version = family.view().version.apply(&tables, &[])?;
             family.install(version, &[], Some(seq));
@@ -560,12 +556,20 @@ impl Found {
     }
 }
 
-fn family_of(entry: &BatchEntry<'_>) -> FamilyId {
-    match entry {
-        BatchEntry::Put { family, .. } | BatchEntry::Delete { family, .. } | BatchEntry::DeleteRange { family, .. } => {
-            *family
-        }
+/// Fails if a batch of the log names a family that was not made before it.
+pub fn check_batch_family(id: FamilyId, next_family: u32) -> Result<()> {
+    if id.0 >= next_family {
+        return Err(Error::corruption(format!("a batch names column family {id}, which never was")));
     }
+    Ok(())
+}
+
+/// Fails if the record of a batch says another number of entries than it has.
+pub fn check_batch_count(header: &RecordHeader, count: u64) -> Result<()> {
+    if count != u64::from(header.count) {
+        return Err(Error::corruption("a batch has another number of entries than its log record says"));
+    }
+    Ok(())
 }
 
 /// Fails if something with one of our names is no regular file: a symbolic link, say, which might lead
@@ -595,9 +599,9 @@ pub fn missing_is_damage(e: Error) -> Error {
 }
 
 /// Fails if a table's file is not there or has another size than the manifest says.
-fn check_table_file(context: &Context, meta: &TableMeta) -> Result<()> {
-    let path = FileName::Table(meta.number).path(&context.dir);
-    match context.fs.metadata(&path) {
+pub fn check_table_file(fs: &dyn Fs, dir: &Path, meta: &TableMeta) -> Result<()> {
+    let path = FileName::Table(meta.number).path(dir);
+    match fs.metadata(&path) {
         Ok(m) if !m.is_file => Err(irregular(&path).with_offset(0)),
         Ok(m) if m.len == meta.size => Ok(()),
         Ok(m) => Err(Error::corruption(format!("the table has {} bytes; the manifest says {}", m.len, meta.size))
@@ -832,6 +836,8 @@ pub struct ManifestState {
     pub log_synced: Option<LogPosition>,
     /// The families.
     pub families: BTreeMap<FamilyId, ManifestFamily>,
+    /// The numbers of all their tables: each is there once.
+    numbers: BTreeSet<u64>,
     /// Optional words of a later version, handed on.
     pub unknown: UnknownFields,
 }
@@ -862,6 +868,7 @@ fn fold_edits(edits: &[VersionEdit]) -> std::result::Result<ManifestState, (usiz
         log_first: 0,
         log_synced: None,
         families: BTreeMap::new(),
+        numbers: BTreeSet::new(),
         unknown: UnknownFields::default(),
     };
     if !edits.first().is_some_and(|e| e.snapshot) {
@@ -929,15 +936,20 @@ impl ManifestState {
                     "table {number} is removed from level {level}, where it is not"
                 )));
             }
+            self.numbers.remove(number);
         }
         for (id, level, meta) in &edit.added {
-            if self.family(*id)?.tables.insert((*level, meta.number), meta.clone()).is_some() {
-                return Err(Error::corruption(format!("table {} is added to level {level} twice", meta.number)));
+            if !self.numbers.insert(meta.number) {
+                return Err(Error::corruption(format!("table {} is added twice", meta.number)));
             }
+            self.family(*id)?.tables.insert((*level, meta.number), meta.clone());
         }
         for id in &edit.families_dropped {
-            if self.families.remove(id).is_none() {
+            let Some(family) = self.families.remove(id) else {
                 return Err(Error::corruption(format!("column family {id} is dropped, which is not there")));
+            };
+            for (_, number) in family.tables.keys() {
+                self.numbers.remove(number);
             }
         }
         Ok(())

@@ -283,7 +283,7 @@ impl Writer {
                 leader.last_seq += 1;
                 // Checked before the record was logged, so this cannot fail here.
                 let entry = entry.inspect_err(|e| self.store.poison(e))?;
-                if let Some(family) = families.get(family_of(&entry)) {
+                if let Some(family) = families.get(entry.family()) {
                     family.active.add(&request.payload, &entry, leader.last_seq);
                 }
             }
@@ -504,14 +504,6 @@ fn lost() -> Result<Committed> {
     Err(Error::new(ErrorKind::Background, "a commit was lost: its leader panicked"))
 }
 
-fn family_of(entry: &BatchEntry<'_>) -> FamilyId {
-    match entry {
-        BatchEntry::Put { family, .. } | BatchEntry::Delete { family, .. } | BatchEntry::DeleteRange { family, .. } => {
-            *family
-        }
-    }
-}
-
 /// Gives the leadership on, also when the leader panics or returns early.
 struct HandOver<'a>(&'a Writer);
 
@@ -589,7 +581,7 @@ impl<'a> Families<'a> {
     /// Walks a batch before it is logged: its families must exist, its bytes must parse.
     fn check(&mut self, payload: &[u8]) -> Result<()> {
         for entry in batch::walk(payload) {
-            let id = family_of(&entry?);
+            let id = entry?.family();
             if self.get(id).is_none() {
                 return Err(Error::new(ErrorKind::Closed, format!("column family number {id} has been dropped")));
             }

@@ -20,10 +20,11 @@ use crate::table::wreck::{Wreck, forgivable};
 use crate::table::{Table, TableContext};
 use crate::version::TableFile;
 
+mod log;
 mod report;
 pub mod survey;
 
-pub use report::{CheckReport, Problem};
+pub use report::{CheckReport, Problem, TableJob};
 
 /// How a check goes about it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,17 +83,6 @@ pub struct CheckProgress {
 /// Opens a table for a check, past every cache.
 pub type Opener = Arc<dyn Fn(&Arc<TableFile>) -> Result<Arc<Table>> + Send + Sync>;
 
-/// A table to check.
-#[derive(Clone)]
-pub struct TableJob {
-    /// The name of its family.
-    pub family: Arc<str>,
-    /// Its level.
-    pub level: usize,
-    /// The table.
-    pub file: Arc<TableFile>,
-}
-
 /// Checks a database whether or not it can be opened: CURRENT, the manifest, every log and every table, as
 /// far as each can be read at all.
 ///
@@ -121,6 +111,7 @@ pub fn check_directory(
             jobs.push(TableJob { family: name.clone(), level: usize::from(*level), file });
         }
     }
+    jobs.extend(survey.ingested_jobs());
     let open = opener(fs, clock, dir);
     check_tables(fs, clock, dir, jobs, &open, options, progress, &mut report)?;
     Ok(report)

@@ -1,8 +1,10 @@
-//! What a check says.
+//! What a check looks at, and what it says.
 
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
+use crate::sync::Arc;
+use crate::version::TableFile;
 
 /// What a check found.
 #[derive(Clone, Debug, Default)]
@@ -63,4 +65,15 @@ impl Problem {
             message: error.message().to_string(),
         }
     }
+}
+
+/// A table to check.
+#[derive(Clone)]
+pub struct TableJob {
+    /// The name of its family.
+    pub family: Arc<str>,
+    /// Its level.
+    pub level: usize,
+    /// The table.
+    pub file: Arc<TableFile>,
 }

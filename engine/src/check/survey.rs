@@ -14,7 +14,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::report::Problem;
+use super::log::{Ingested, LogJudge};
+use super::report::{Problem, TableJob};
 use crate::error::{Error, Result};
 use crate::filename::FileName;
 use crate::fs::Fs;
@@ -23,10 +24,11 @@ use crate::key::FamilyId;
 use crate::record::reader::RecordReader;
 use crate::record::{LogPosition, Place, RecordKind};
 use crate::recovery::{self, ManifestFamily, ManifestState};
+use crate::sync::Arc;
 use crate::table::wreck::forgivable;
 use crate::version::current::{self, Current};
 use crate::version::edit::VersionEdit;
-use crate::version::manifest;
+use crate::version::manifest::{self, ManifestScan};
 use crate::wal::{self, ReplayRules, ScanItem};
 
 /// So many databases are tried for a file that does not say whose it is.
@@ -56,6 +58,8 @@ pub struct Survey {
     pub deleted: BTreeSet<u64>,
     /// The live log segments, ascending.
     pub logs: Vec<u64>,
+    /// Tables that only the log names, in the order in which it does.
+    pub ingested: Vec<Ingested>,
     /// True if the log is sound, up to a torn tail.
     pub log_is_sound: bool,
     /// Bytes of a torn tail of manifest and log.
@@ -65,6 +69,16 @@ pub struct Survey {
 }
 
 impl Survey {
+    /// Checks of the tables that only the log names.
+    pub fn ingested_jobs(&self) -> impl Iterator<Item = TableJob> {
+        let name = |id: &FamilyId| self.state.as_ref().and_then(|s| s.families.get(id)).map(|f| f.record.name.as_str());
+        self.ingested.iter().map(move |t| TableJob {
+            family: Arc::from(name(&t.family).unwrap_or_default()),
+            level: t.level,
+            file: t.file.clone(),
+        })
+    }
+
     /// The families, as far as the manifest tells.
     pub fn families(&self) -> impl Iterator<Item = &ManifestFamily> {
         self.state.iter().flat_map(|s| s.families.values())
@@ -137,6 +151,7 @@ pub fn read(fs: &dyn Fs, dir: &Path) -> Result<Survey> {
         dropped: BTreeSet::new(),
         deleted: BTreeSet::new(),
         logs: Vec::new(),
+        ingested: Vec::new(),
         log_is_sound: true,
         torn_tail_bytes: 0,
         problems: Vec::new(),
@@ -183,7 +198,7 @@ impl Survey {
         let others: Vec<u64> = numbers.into_iter().rev().filter(|n| Some(*n) != named).collect();
         let mut taken = false;
         for &number in &others {
-            match manifest::read_manifest(fs, &self.dir, number, None).and_then(|s| recovery::fold(&s)) {
+            match self.fold(fs, number, None) {
                 Ok(_) if taken => {
                     let e = Error::corruption("this manifest is complete as well; the newest one was taken");
                     self.problem(e, FileName::Manifest(number));
@@ -215,13 +230,20 @@ impl Survey {
         Ok(())
     }
 
+    /// What a manifest adds up to.
+    fn fold(&self, fs: &dyn Fs, number: u64, seal: Option<(u64, u128)>) -> Result<(ManifestScan, ManifestState)> {
+        let scan = manifest::read_manifest(fs, &self.dir, number, seal)?;
+        let state = recovery::fold(&scan).map_err(|e| e.with_file(FileName::Manifest(number).path(&self.dir)))?;
+        Ok((scan, state))
+    }
+
     /// Takes a manifest in which nothing is wrong, up to a torn last edit.
     fn read_complete(&mut self, fs: &dyn Fs, number: u64, seal: Option<(u64, u128)>) -> Result<()> {
-        let scan = manifest::read_manifest(fs, &self.dir, number, seal)?;
+        let (scan, state) = self.fold(fs, number, seal)?;
         if self.current.as_ref().is_some_and(|c| c.manifest == number && c.db_id != scan.db_id) {
             return Err(Error::corruption("the manifest belongs to another database").with_offset(0));
         }
-        self.state = Some(recovery::fold(&scan)?);
+        self.state = Some(state);
         self.torn_tail_bytes += scan.torn_tail_bytes;
         (self.manifest, self.db_id, self.complete) = (Some(number), scan.db_id, true);
         Ok(())
@@ -290,6 +312,10 @@ impl Survey {
             }
         }
         for (id, level, meta) in &edit.added {
+            // Where it was named last is where it belongs, even if the edit that took it away is lost.
+            for family in state.families.values_mut() {
+                family.tables.retain(|(_, number), _| *number != meta.number);
+            }
             // The family may have been made in the edit that is lost.
             let family = state.families.entry(*id).or_insert_with(|| ManifestFamily {
                 record: crate::version::edit::FamilyRecord::new(
@@ -302,7 +328,6 @@ impl Survey {
                 tables: BTreeMap::new(),
             });
             self.deleted.remove(&meta.number); // A move takes it away and puts it back.
-            family.tables.retain(|(_, number), _| *number != meta.number);
             family.tables.insert((*level, meta.number), meta.clone());
         }
         for id in &edit.families_dropped {
@@ -342,7 +367,9 @@ impl Survey {
         let mut promised = None;
         if let Some(seal) = &seal {
             self.logs = seal.logs.iter().map(|l| l.number).collect();
-        } else if self.complete {
+        }
+        // Under a seal without logs, a checkpoint's, all of it is in tables.
+        if self.complete && (seal.is_none() || !self.logs.is_empty()) {
             promised = self.state.as_ref().and_then(|s| s.log_synced).filter(|p| p.segment >= first && p.offset > 0);
         }
         if let Some(p) = promised.filter(|p| !self.logs.contains(&p.segment)) {
@@ -362,12 +389,10 @@ impl Survey {
             live: false,
             salvage: false,
         };
-        let replayed = wal::replay(fs, &self.dir, &self.logs, &rules, &mut |header, payload, _| {
-            if header.kind == RecordKind::Batch && crate::batch::count_entries(payload)? != header.count {
-                return Err(Error::corruption("a batch has another number of entries than its log record says"));
-            }
-            Ok(())
-        });
+        let mut judge = LogJudge::new(fs, &self.dir, self.state.as_ref().filter(|_| self.complete));
+        let replayed =
+            wal::replay(fs, &self.dir, &self.logs, &rules, &mut |header, payload, _| judge.judge(header, payload));
+        self.ingested = judge.ingested;
         match replayed.map_err(recovery::missing_is_damage) {
             Ok(scan) => {
                 self.torn_tail_bytes += scan.torn_tail_bytes;
@@ -429,7 +454,7 @@ fn read_edits(fs: &dyn Fs, path: &Path, db_id: u128, number: u64) -> Result<(Vec
                 return Ok(());
             }
             Err(e) => {
-                forgivable(e)?;
+                forgivable(e.with_file(path))?;
                 broken = true;
                 return Ok(());
             }

@@ -86,7 +86,8 @@ pub fn replay_damaged(
                 Ok(())
             }
             ScanItem::Record { offset, header, payload } if *offset < end => {
-                outcome.take(header, payload, &mut expected, covered, apply)
+                let taken = outcome.take(header, payload, &mut expected, covered, apply);
+                taken.map_err(|e| e.with_file(&path).with_offset(*offset))
             }
             ScanItem::Record { .. } => Ok(()),
         });

@@ -14,7 +14,7 @@ use crate::checksum::FileHasher;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::field::UnknownFields;
-use crate::filename::FileName;
+use crate::filename::{FileName, NUMBER_GIVEN_MAX};
 use crate::fs::Fs;
 use crate::key::{FAMILY_NAME_LEN_MAX, FamilyId, SEQ_MAX, SeqNo};
 use crate::memtable::Memtable;
@@ -26,6 +26,9 @@ use crate::version::current::{Current, Seal, write_current};
 use crate::version::edit::FamilyRecord;
 use crate::version::manifest::ManifestWriter;
 use crate::version::{Origin, TableFile, TableMeta};
+
+/// A number above this is nobody's honest one, and leaves too few behind it: such a table gets another.
+const NUMBER_KEPT_MAX: u64 = NUMBER_GIVEN_MAX / 2;
 
 /// How much is copied at a time.
 const PIECE_LEN: usize = 1 << 20;
@@ -85,8 +88,11 @@ pub fn run(
     go_on: GoOn<'_>,
 ) -> Result<RepairReport> {
     let last_seq = source.state.as_ref().map_or(0, |s| s.last_seq);
-    let number = source.files.iter().filter_map(|f| f.number()).max().unwrap_or(0);
-    let next_file = source.state.as_ref().map_or(0, |s| s.next_file).max(number.saturating_add(1));
+    let on_disk = source.files.iter().filter_map(|f| f.number());
+    let named = source.families().flat_map(|f| f.tables.keys().map(|(_, number)| *number));
+    let known = source.state.as_ref().map_or(0, |s| s.next_file);
+    let next_file = on_disk.chain(named).map(|n| n.saturating_add(1)).chain([known]);
+    let next_file = next_file.filter(|n| *n <= NUMBER_KEPT_MAX).max().unwrap_or(0).max(1);
     let mut hasher = FileHasher::new();
     hasher.update(b"repair");
     hasher.update(&source.db_id.to_le_bytes());
@@ -165,6 +171,7 @@ impl Rebuild<'_> {
                 jobs.push(TableJob { family: name.clone(), level: *level, file: TableFile::unmanaged(meta.clone()) });
             }
         }
+        jobs.extend(self.source.ingested_jobs());
         let open = check::opener(self.fs, self.clock, &self.source.dir);
         let mut sound = BTreeSet::new();
         for job in jobs {
@@ -190,7 +197,8 @@ impl Rebuild<'_> {
         let manifest = self.source.manifest.map(FileName::Manifest);
         let logs = self.source.logs.iter().map(|n| FileName::Wal(*n));
         let tables = self.families.values().flat_map(|f| f.old.iter().map(|(_, m)| FileName::Table(m.number)));
-        let files: Vec<FileName> = tables.chain(logs).chain(manifest).collect();
+        let ingested = self.source.ingested.iter().map(|t| FileName::Table(t.file.number()));
+        let files: Vec<FileName> = tables.chain(ingested).chain(logs).chain(manifest).collect();
         for file in files {
             self.copy(file)?;
             self.report.tables_copied += u64::from(matches!(file, FileName::Table(_)));

@@ -94,6 +94,10 @@ impl Rebuild<'_> {
             RecordKind::Ingest => {
                 let edit = decode_ingest(payload)?;
                 for (id, level, meta) in edit.added {
+                    // A damaged manifest may have the table and lack the mark that says so.
+                    if self.families.values().any(|f| f.old.iter().any(|(_, m)| m.number == meta.number)) {
+                        continue;
+                    }
                     let Some(family) = self.families.get_mut(&id).filter(|f| f.flushed < header.first_seq) else {
                         continue;
                     };

@@ -35,9 +35,10 @@ impl Rebuild<'_> {
 
     fn rebuild_tables(&mut self, family: &mut Family, sound: &BTreeSet<u64>, go_on: GoOn<'_>) -> Result<()> {
         let mut wrecks = Vec::new();
+        let first_new = self.next_file.get();
         for (level, meta) in family.old.clone() {
             self.last_seq = self.last_seq.max(meta.seq_max).max(meta.seq_override.unwrap_or(0));
-            if sound.contains(&meta.number) && !family.merge {
+            if sound.contains(&meta.number) && !family.merge && meta.number < first_new {
                 if self.copy(FileName::Table(meta.number))? != meta.hash {
                     return Err(Error::new(ErrorKind::Io, "the table reads differently each time")
                         .with_file(FileName::Table(meta.number).path(&self.source.dir)));
@@ -180,7 +181,9 @@ impl Rebuild<'_> {
         let mut cursor = wreck.cursor();
         cursor.seek_to_first()?;
         while cursor.valid() {
-            builder.add(cursor.key(), cursor.tag(), cursor.value())?;
+            // A delete that somebody gave a value is one all the same.
+            let value = if cursor.tag().is_delete() { &[] } else { cursor.value() };
+            builder.add(cursor.key(), cursor.tag(), value)?;
             cursor.next()?;
         }
         builder.add_tombstones(&wreck.tombstones);

@@ -2,8 +2,8 @@
 //!
 //! The story: bytes come from somebody who knows the format. A sample's directory is changed in the
 //! fields of its manifest, in its log, in its tables, or in CURRENT, and then all checksums, sizes and
-//! hashes are made right. Whatever is there, opening, reading, checking, writing, compacting and closing
-//! work or fail with an error that has a kind and a file: nothing panics, overflows or hangs (G30),
+//! hashes are made right. Whatever is there, opening, reading, checking, writing, compacting, closing,
+//! repairing and salvaging work or fail with an error that has a kind and a file: nothing panics, overflows or hangs (G30),
 //! nothing takes memory beyond the stated limits (G13), and an open that fails changes nothing (G22).
 //! What such a database contains is the forger's affair.
 
@@ -11,12 +11,15 @@ use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 
+use lignite::internals::check::{self, CheckOptions};
 use lignite::internals::checksum::FileHasher;
+use lignite::internals::clock::{Clock, ManualClock};
 use lignite::internals::filename::FileName;
 use lignite::internals::fs::mem::MemFs;
 use lignite::internals::fs::{Fs, read_all};
 use lignite::internals::key::{FamilyId, SEQ_MAX};
 use lignite::internals::record::LogPosition;
+use lignite::internals::repair::{self as mending, salvage::salvage};
 use lignite::internals::version::current::{Current, Seal, SealedLog};
 use lignite::internals::version::edit::{FamilyRecord, VersionEdit};
 use lignite::internals::version::manifest::{self, ManifestWriter};
@@ -60,7 +63,10 @@ fn run(unit: u64, tally: &mut Tally) {
         }
         let made = forgery.finish(&mut rng);
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            let ((), usage) = measure(|| use_it(&sample.setup, &made, &story, tally));
+            let ((), usage) = measure(|| {
+                use_it(&sample.setup, &made, &story, tally);
+                mend_it(&sample.setup, &made, &story, tally);
+            });
             assert!(usage.peak_bytes < MEMORY_MAX, "{} bytes at once", usage.peak_bytes);
         }));
         if let Err(panic) = outcome {
@@ -336,6 +342,46 @@ fn use_it(setup: &Setup, made: &Files, story: &str, tally: &mut Tally) {
         Ok(db) => read(&db),
         Err(e) => has_kind_and_file(&e, story),
     }
+}
+
+/// Checks, repairs and salvages what is there. The files stay as they are; what a repair makes is sound.
+fn mend_it(setup: &Setup, made: &Files, story: &str, tally: &mut Tally) {
+    let memory = Arc::new(MemFs::new());
+    put_files(&*memory, &setup.dir, made);
+    let (fs, clock): (Arc<dyn Fs>, Arc<dyn Clock>) = (memory.clone(), Arc::new(ManualClock::new()));
+    let deep = CheckOptions::new().deep(true);
+    if let Err(e) = check::check_directory(&fs, &clock, &setup.dir, &deep, &mut |_| {}) {
+        has_kind_and_file(&e, story);
+    }
+    match mending::repair(&fs, &clock, &setup.dir, Path::new("/mended"), &mut |_| true) {
+        Ok(_) => {
+            let mended = Setup { dir: "/mended".into(), ..setup.on(memory.clone()) };
+            match mended.builder().open_read_only(&mended.dir) {
+                Ok(db) => read(&db),
+                Err(e) => panic!("{story} what was mended does not open: {e:?}"),
+            }
+            tally.add("hostile_repaired", 1);
+        }
+        Err(e) => has_kind_and_file(&e, story),
+    }
+    let (tables, logs): (Vec<_>, Vec<_>) = made
+        .keys()
+        .filter(|n| n.ends_with(".sst") || n.ends_with(".wal"))
+        .map(|n| setup.dir.join(n))
+        .partition(|p| p.extension().is_some_and(|e| e == "sst"));
+    for (paths, family) in [(tables, None), (logs, Some(0))] {
+        let mut last: Option<Vec<u8>> = None;
+        let outcome = salvage(&*fs, &paths, family, &mut |_| true, &mut |key, _| {
+            assert!(last.as_deref().is_none_or(|last| last < key), "{story} salvage is out of order");
+            last = Some(key.to_vec());
+            Ok(())
+        });
+        if let Err(e) = outcome {
+            let foreign = e.kind() == ErrorKind::InvalidArgument && e.file().is_some();
+            assert!(foreign || e.kind() == ErrorKind::Unsupported, "{story} {e:?}");
+        }
+    }
+    assert!(files(&*memory, &setup.dir) == *made, "{story} a repair or a salvage changed something");
 }
 
 fn has_kind_and_file(e: &Error, story: &str) {
