@@ -6,10 +6,6 @@
     reason = "measuring needs the clock and the file system of the machine, not the engine's doors to them"
 )]
 
-mod compare;
-mod engines;
-mod measure;
-mod records;
 mod reference;
 mod sizes;
 mod solo;
@@ -18,9 +14,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-
-/// Anything that ends a measurement: it is printed, nobody matches on it.
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+use lignite_bench::records;
 
 /// Measurements of Lignite
 #[derive(Parser)]
@@ -40,11 +34,6 @@ enum Command {
     },
     /// Hold the files of a database with every record set against R
     Size(sizes::SizeOptions),
-    /// Compare engines on the same workloads
-    Compare(compare::CompareOptions),
-    /// One measurement of `compare`, in a process of its own
-    #[command(hide = true)]
-    Workload(compare::WorkloadOptions),
     /// Load records
     Fill(solo::FillOptions),
     /// Read existing keys at random
@@ -61,8 +50,6 @@ fn main() -> ExitCode {
     let result = match &Arguments::parse().command {
         Command::Reference { data } => reference::run(data),
         Command::Size(options) => sizes::run(options),
-        Command::Compare(options) => compare::run(options),
-        Command::Workload(options) => compare::run_workload(options),
         Command::Fill(options) => solo::fill(options),
         Command::Read(options) => solo::read(options),
         Command::Scan(options) => solo::scan(options),

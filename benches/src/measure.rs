@@ -34,6 +34,11 @@ impl Latencies {
         Ok(self.histogram.add(&other.histogram)?)
     }
 
+    /// Whether none was seen.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Operations seen.
     pub fn len(&self) -> u64 {
         self.histogram.len()
@@ -66,6 +71,39 @@ pub fn cpu_seconds() -> Option<f64> {
     let mut fields = after_name.split_whitespace().skip(11);
     let mut ticks = || fields.next()?.parse::<f64>().ok();
     Some((ticks()? + ticks()?) / TICKS_PER_SECOND)
+}
+
+/// Bytes that this process has caused to be written to the device, where the system tells.
+pub fn bytes_written() -> Option<u64> {
+    let io = std::fs::read_to_string("/proc/self/io").ok()?;
+    let field = |name: &str| io.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
+    Some(field("write_bytes:")?.saturating_sub(field("cancelled_write_bytes:")?))
+}
+
+/// Bytes that the files in `directory`, and in those within, whose names `wanted` accepts, take on the device.
+pub fn disk_bytes(directory: &Path, wanted: impl Fn(&str) -> bool + Copy) -> Result<u64> {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        // A file may go while one looks.
+        let Ok(metadata) = entry.metadata() else { continue };
+        if metadata.is_dir() {
+            bytes += disk_bytes(&entry.path(), wanted)?;
+        } else if wanted(&entry.file_name().to_string_lossy()) {
+            bytes += blocks(&metadata);
+        }
+    }
+    Ok(bytes)
+}
+
+#[cfg(unix)]
+fn blocks(metadata: &std::fs::Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::blocks(metadata) * 512
+}
+
+#[cfg(not(unix))]
+fn blocks(metadata: &std::fs::Metadata) -> u64 {
+    metadata.len()
 }
 
 /// A directory that goes away with the value: in `parent`, else beside this program, so under `target`.

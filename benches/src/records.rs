@@ -37,6 +37,24 @@ impl RecordSet {
         Records { rest: &self.bytes }
     }
 
+    /// Where each record begins, for [`RecordSet::at`].
+    pub fn starts(&self) -> Vec<usize> {
+        let mut records = self.iter();
+        let mut starts = Vec::new();
+        loop {
+            let at = self.bytes.len() - records.rest.len();
+            if records.next().is_none() {
+                return starts;
+            }
+            starts.push(at);
+        }
+    }
+
+    /// The record that begins there; an empty one if none does.
+    pub fn at(&self, start: usize) -> (&[u8], &[u8]) {
+        Records { rest: self.bytes.get(start..).unwrap_or_default() }.next().unwrap_or_default()
+    }
+
     /// Bytes of keys and values, without the lengths between them.
     pub fn raw_bytes(&self) -> u64 {
         self.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum()

@@ -17,9 +17,9 @@ use std::path::Path;
 
 use zstd_safe::{CCtx, CParameter, FrameFormat};
 
-use crate::Result;
-use crate::measure::{Table, megabytes};
-use crate::records::{RecordSet, SETS};
+use lignite_bench::Result;
+use lignite_bench::measure::{Table, megabytes};
+use lignite_bench::records::{RecordSet, SETS};
 
 /// Most bytes of a piece, before compression.
 pub const PIECE_LEN_MAX: usize = 16 << 10;

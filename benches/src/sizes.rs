@@ -14,10 +14,10 @@ use lignite::internals::table::footer::{FOOTER_TAIL_LEN, Footer};
 use lignite::internals::table::index;
 use lignite::{CfOptions, Codec, Compression, Db, Options};
 
-use crate::Result;
-use crate::measure::{Table, directory_bytes, scratch_directory};
-use crate::records::{self, RecordSet, SETS};
 use crate::reference::Reference;
+use lignite_bench::Result;
+use lignite_bench::measure::{Table, directory_bytes, scratch_directory};
+use lignite_bench::records::{self, RecordSet, SETS};
 
 /// Most that data blocks may take, in units of R.
 const DATA_MAX: f64 = 1.00;

@@ -10,8 +10,8 @@ use lignite::{CfOptions, Codec, ColumnFamily, Compression, Db, Durability, Optio
 use lignite_bench::synthetic::{Generator, Permutation, Random};
 use serde_json::{Value, json};
 
-use crate::Result;
-use crate::measure::{self, Latencies};
+use lignite_bench::Result;
+use lignite_bench::measure::{self, Latencies};
 
 /// What all runs have in common.
 #[derive(Clone, Debug, clap::Args)]
