@@ -14,7 +14,9 @@
 //! (see [`super::heads`]) carry the search.
 //!
 //! Always true of a decoded block: entries are in strict internal order, every offset lies in the
-//! buffer, every kind is known.
+//! buffer, every kind is known. One sequence number for all entries, as an ingested table has it, says
+//! nothing about the order of versions of one key: such a table has one version of each, and of a forged
+//! one with more any may be found.
 
 use std::cmp::Ordering;
 

@@ -110,7 +110,10 @@ pub fn block(data: &[u8]) {
         }
         assert_eq!(seq.unwrap_or_else(|| tag.seq()), tag.seq());
         let at = read.lower_bound(key, tag);
-        assert!(at <= i && read.key(at) == key);
+        // Under one sequence number several versions of a key, which only a forged table has, have no order.
+        let has_twin = seq.is_some()
+            && (before.is_some_and(|(last, _)| last == key) || i + 1 < read.len() && read.key(i + 1) == key);
+        assert!(has_twin || at <= i && read.key(at) == key);
         let shared = before.map_or(0, |(last, _)| last.iter().zip(key).take_while(|(a, b)| a == b).count());
         again.add(shared, key, tag, read.value(i));
         values += read.value(i).len();

@@ -3,9 +3,9 @@
 //! The story: bytes come from somebody who knows the format. A sample's directory is changed in the
 //! fields of its manifest, in its log, in its tables, or in CURRENT, and then all checksums, sizes and
 //! hashes are made right. Whatever is there, opening, reading, checking, writing, compacting, closing,
-//! repairing and salvaging work or fail with an error that has a kind and a file: nothing panics, overflows or hangs (G30),
-//! nothing takes memory beyond the stated limits (G13), and an open that fails changes nothing (G22).
-//! What such a database contains is the forger's affair.
+//! repairing and salvaging work or fail with an error that has a kind and a file: nothing panics,
+//! overflows or hangs (G30), nothing takes memory beyond the stated limits (G13), and an open that fails
+//! changes nothing (G22). What was mended opens. What such a database contains is the forger's affair.
 
 use std::ops::Bound;
 use std::path::Path;

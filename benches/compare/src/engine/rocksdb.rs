@@ -31,7 +31,6 @@ use crate::Result;
 pub struct RocksDb {
     db: DB,
     write_options: WriteOptions,
-    default_cf: &'static str,
 }
 
 /// Block size and codec of the last level.
@@ -81,7 +80,7 @@ impl RocksDb {
         let mut write_options = WriteOptions::default();
         write_options.set_sync(setup.class == Class::Sync);
         write_options.disable_wal(false);
-        Ok(RocksDb { db: DB::open(&options, directory)?, write_options, default_cf: "default" })
+        Ok(RocksDb { db: DB::open(&options, directory)?, write_options })
     }
 
     fn number(&self, property: &str) -> Result<Value> {
@@ -111,7 +110,7 @@ impl Engine for RocksDb {
 
     fn multi_get(&self, keys: &[Vec<u8>], visit: &mut dyn FnMut(usize, &[u8])) -> Result<()> {
         // The batched form: by table, with filters and blocks looked at together.
-        let family = self.db.cf_handle(self.default_cf).ok_or("there is no default family")?;
+        let family = self.db.cf_handle(::rocksdb::DEFAULT_COLUMN_FAMILY_NAME).ok_or("there is no default family")?;
         for (place, value) in self.db.batched_multi_get_cf(&family, keys, false).into_iter().enumerate() {
             if let Some(value) = value? {
                 visit(place, &value);
