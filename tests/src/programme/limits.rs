@@ -1,6 +1,6 @@
 //! T17: Real limits: full disks, inodes, file sizes, descriptors.
 //!
-//! What happens in a unit is told in [`limited`](crate::limited), the child that lives through it;
+//! What happens in a unit is told in [`limited`], the child that lives through it;
 //! here is what the child cannot do for itself: its small disk, a tmpfs or ext4 in an image, which
 //! needs root. Where that is missing a unit says so and counts nothing. Quotas are not among the
 //! limits: root, who alone could set them here, is exempt from them.

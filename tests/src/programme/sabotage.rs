@@ -2,7 +2,7 @@
 //!
 //! Each bug of the engine's `sabotage` module is switched on in a process of its own, which runs the
 //! units that CI runs, the kinds taking turns by the time they have had, until a unit fails. A bug is caught if a unit
-//! panics, if the process dies, or if a unit does not end within [`UNIT_LIMIT`]. No unit knows which
+//! panics, if the process dies, or if a unit does not end within `UNIT_LIMIT`. No unit knows which
 //! bug is on, and no kind was made for one.
 
 use std::io::{BufRead, BufReader};

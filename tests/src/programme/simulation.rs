@@ -6,7 +6,7 @@
 //! life before allows, and ends with a close, with the death of the process or with the loss of power.
 //! At the end the faults stop: all calls must finish, the database must become idle and healthy, and what
 //! it holds must be what was written. Every look of every reader is checked against the order of
-//! sequence numbers ([`history`]). Every eighth unit runs twice and must leave the same trace.
+//! sequence numbers (`history`). Every eighth unit runs twice and must leave the same trace.
 
 pub(super) mod client;
 pub(super) mod history;
