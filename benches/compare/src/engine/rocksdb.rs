@@ -80,7 +80,9 @@ impl RocksDb {
         let mut write_options = WriteOptions::default();
         write_options.set_sync(setup.class == Class::Sync);
         write_options.disable_wal(false);
-        Ok(RocksDb { db: DB::open(&options, directory)?, write_options })
+        // By name, since the batched multi-get wants a handle of the family.
+        let family = (::rocksdb::DEFAULT_COLUMN_FAMILY_NAME, options.clone());
+        Ok(RocksDb { db: DB::open_cf_with_opts(&options, directory, [family])?, write_options })
     }
 
     fn number(&self, property: &str) -> Result<Value> {
