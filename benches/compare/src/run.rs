@@ -55,7 +55,7 @@ pub struct RunOptions {
     /// Where the databases are made and removed again; by default beside this program, under `target`
     #[arg(long)]
     dir: Option<PathBuf>,
-    /// A quarter of the records and 2 seconds a case: thirty minutes at most for four engines
+    /// A quarter of the records and 2 seconds a case
     #[arg(long)]
     quick: bool,
 }

@@ -6,8 +6,7 @@
 //!   One transaction a put, one read transaction a get. Without `WRITEMAP`, which would let a stray write of
 //!   the process reach the file.
 
-// heed's own call to open an environment is unsafe: another process could change the file beneath the map.
-#![allow(unsafe_code)]
+#![expect(unsafe_code, reason = "heed's open is unsafe: another process could change the file beneath the map")]
 
 use std::ops::Bound;
 use std::path::Path;
