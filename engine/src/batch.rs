@@ -12,6 +12,7 @@
 //!               2 u8, family varint, start length varint, 1 u8, end length varint, start, end
 //! ```
 
+use std::cell::Cell;
 use std::fmt;
 
 use crate::coding::{Input, put_varint, varint_len};
@@ -159,6 +160,25 @@ impl WriteBatch {
             self.families.insert(at, family);
         }
     }
+}
+
+/// Lends a batch to `body` that has nothing in it and memory of earlier ones: a single put allocates
+/// nothing for its batch.
+pub fn with_scratch<R>(body: impl FnOnce(&mut WriteBatch) -> R) -> R {
+    /// Memory that a thread keeps for the next one.
+    const KEPT_LEN_MAX: usize = 64 << 10;
+    thread_local! {
+        static SCRATCH: Cell<WriteBatch> = Cell::new(WriteBatch::new());
+    }
+    // Taken out, not borrowed: an event listener may write from inside a commit.
+    let mut batch = SCRATCH.try_with(Cell::take).unwrap_or_default();
+    batch.clear();
+    let result = body(&mut batch);
+    if batch.bytes.capacity() <= KEPT_LEN_MAX {
+        // A thread that is ending keeps nothing.
+        let _ = SCRATCH.try_with(|scratch| scratch.set(batch));
+    }
+    result
 }
 
 /// One entry of a batch. The positions say where key and value lie in the encoded batch, so that
@@ -356,6 +376,19 @@ mod tests {
         assert_eq!(&batch.as_bytes()[value_at..value_at + 5], b"value");
         assert_eq!(value_at + 5, entry_len(FamilyId::DEFAULT, 3, 5));
         assert_eq!(count_entries(batch.as_bytes()).unwrap(), 5);
+    }
+
+    #[test]
+    fn a_lent_batch_is_empty_and_its_own_also_inside_another() {
+        with_scratch(|outer| {
+            outer.put_id(FamilyId::DEFAULT, b"outer", b"");
+            with_scratch(|inner| {
+                assert!(inner.is_empty());
+                inner.delete_id(FamilyId::DEFAULT, &vec![0; KEY_LEN_MAX + 1]);
+            });
+            assert_eq!((outer.len(), outer.error().is_none()), (1, true));
+        });
+        with_scratch(|batch| assert!(batch.is_empty() && batch.error().is_none() && batch.families().is_empty()));
     }
 
     #[test]

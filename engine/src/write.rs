@@ -1,9 +1,11 @@
 //! The commit pipeline: group, make room, log, apply, publish.
 //!
 //! A caller that finds nobody at work becomes the *leader* at once and commits its own batch without
-//! waiting. Whoever comes meanwhile queues up; when the leader is done it hands the queue to the
-//! first in it, who commits all of it as one group: one write to the log, one pass into the
-//! memtables. Syncs happen after the leadership has been given back, so that the next group collects
+//! waiting and without an allocation. Whoever comes meanwhile queues up. The leader, when it is done
+//! with its own, commits what has queued up as groups (one write to the log, one pass into the
+//! memtables): a leadership handed to a thread that sleeps stands still until that thread is awake. After
+//! a few groups it hands the rest to the first in the queue, so that nobody works for others for ever.
+//! Syncs happen after the leadership has been given back, so that the next group collects
 //! while the device works, and one sync serves everybody who waits.
 //!
 //! Always true: sequence numbers are given in the order of the log and are dense; a batch becomes
@@ -14,14 +16,18 @@
 
 use std::time::Duration;
 
+use smallvec::{SmallVec, smallvec};
+
 use crate::batch::{self, BatchEntry, WriteBatch};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::key::{BATCH_LEN_MAX, FamilyId, SEQ_MAX, SeqNo};
+use crate::memtable::Memtable;
 use crate::options::Durability;
 use crate::record::{LogPosition, RecordHeader, RecordKind};
 use crate::sabotage::{self, Bug};
 use crate::store::{Family, LiveLog, Store, pressure};
+use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{self, Arc, Condvar, Mutex, sleep};
 use crate::wal::FIRST_RECORD;
 
@@ -29,6 +35,11 @@ use crate::wal::FIRST_RECORD;
 const GROUP_BATCHES_MAX: usize = 256;
 /// Bytes in one group, unless a single batch is larger.
 const GROUP_BYTES_MAX: usize = 1 << 20;
+/// Groups that a leader commits for others before it hands the leadership on.
+const GROUPS_FOR_OTHERS_MAX: usize = 4;
+/// How often a follower looks whether it is served before it goes to sleep: about 2 us, the time of a
+/// commit or two, where a sleep and a wake-up cost 5 to 50.
+const LOOKS_BEFORE_SLEEP: u32 = 60;
 
 /// The commit pipeline of one store.
 pub struct Writer {
@@ -48,13 +59,32 @@ struct Leader {
     last_seq: SeqNo,
     /// Time that may be written without delay, from what the controller allowed and nobody used.
     owed: Duration,
+    targets: Targets,
+}
+
+/// Every family with the memtable that takes its writes, by number; none after anything that may have
+/// changed them.
+#[derive(Default)]
+struct Targets {
+    known: Vec<Target>,
+    /// Bytes of those memtables.
+    bytes: usize,
+    /// True if one of them is as large as it may get.
+    full: bool,
+}
+
+struct Target {
+    family: FamilyId,
+    active: Arc<Memtable>,
 }
 
 struct Waiter {
     /// None for one who wants the leadership itself.
-    request: Option<Request>,
+    request: Option<OwnRequest>,
     /// When it came: it waits for its turn and for background work together.
     since: Duration,
+    /// True once it need not wait any more, for who looks before it sleeps.
+    served: AtomicBool,
     state: Mutex<WaiterState>,
     changed: Condvar,
 }
@@ -65,8 +95,18 @@ enum WaiterState {
     Done(Result<Committed>),
 }
 
-struct Request {
-    payload: Arc<[u8]>,
+/// A batch to commit.
+#[derive(Clone, Copy)]
+struct Request<'a> {
+    payload: &'a [u8],
+    families: &'a [FamilyId],
+    count: u32,
+}
+
+/// A batch that another thread commits.
+struct OwnRequest {
+    payload: Box<[u8]>,
+    families: Box<[FamilyId]>,
     count: u32,
 }
 
@@ -79,19 +119,59 @@ pub struct Committed {
     pub position: LogPosition,
 }
 
+/// Outcomes of a group, which nearly always has one member.
+type Outcomes = SmallVec<[Result<Committed>; 1]>;
+
+impl Request<'_> {
+    fn to_own(self) -> OwnRequest {
+        OwnRequest { payload: self.payload.into(), families: self.families.into(), count: self.count }
+    }
+}
+
+impl OwnRequest {
+    fn lend(&self) -> Request<'_> {
+        Request { payload: &self.payload, families: &self.families, count: self.count }
+    }
+}
+
+impl Waiter {
+    fn serve(&self, state: WaiterState) {
+        *self.state.lock() = state;
+        self.served.store(true, Ordering::Release);
+        self.changed.notify_one();
+    }
+
+    /// Waits until it leads or is done.
+    fn wait(&self) -> Option<Result<Committed>> {
+        if !sync::is_simulated() {
+            for _ in 0..LOOKS_BEFORE_SLEEP {
+                if self.served.load(Ordering::Acquire) {
+                    break;
+                }
+                std::hint::spin_loop();
+            }
+        }
+        let mut state = self.state.lock();
+        loop {
+            match &*state {
+                WaiterState::Waiting => state = self.changed.wait(state),
+                WaiterState::Done(outcome) => return Some(outcome.clone()),
+                WaiterState::Leading => return None,
+            }
+        }
+    }
+}
+
 impl Writer {
     /// The pipeline of `store`.
     pub fn new(store: Arc<Store>) -> Writer {
         let last_seq = store.published();
-        Writer {
-            store,
-            queue: Mutex::new(Queue::default()),
-            leader: Mutex::new(Leader { last_seq, owed: Duration::ZERO }),
-        }
+        let leader = Leader { last_seq, owed: Duration::ZERO, targets: Targets::default() };
+        Writer { store, queue: Mutex::new(Queue::default()), leader: Mutex::new(leader) }
     }
 
     /// Commits a batch; with [`Durability::Sync`] it is durable when this returns.
-    pub fn commit(&self, batch: WriteBatch, durability: Durability) -> Result<Committed> {
+    pub fn commit(&self, batch: &WriteBatch, durability: Durability) -> Result<Committed> {
         if let Some(e) = batch.error() {
             return Err(e.clone());
         }
@@ -106,7 +186,8 @@ impl Writer {
         let committed = if count == 0 {
             Committed { seq: self.store.published(), position: self.store.log()?.end() }
         } else {
-            self.enter(Some(Request { payload: Arc::from(batch.into_bytes()), count }))?
+            let request = Request { payload: batch.as_bytes(), families: batch.families(), count };
+            self.enter(Some(request))?
         };
         sync::note(committed.seq);
         if durability == Durability::Sync && !sabotage::is(Bug::AckBeforeSync) {
@@ -128,11 +209,13 @@ impl Writer {
         self.enter(None)?;
         let _hand_over = HandOver(self);
         let mut leader = self.leader.lock();
+        // The body may seal memtables, and make and drop families.
+        leader.targets.forget();
         body(&mut Exclusive { writer: self, leader: &mut leader })
     }
 
     /// Commits the request as leader or through one; without a request, returns as the leader.
-    fn enter(&self, request: Option<Request>) -> Result<Committed> {
+    fn enter(&self, request: Option<Request<'_>>) -> Result<Committed> {
         let nothing = Committed { seq: 0, position: LogPosition { segment: 0, offset: 0 } };
         let waiter = {
             let mut queue = self.queue.lock();
@@ -140,38 +223,70 @@ impl Writer {
                 queue.led = true;
                 drop(queue);
                 let Some(request) = request else { return Ok(nothing) };
-                let _hand_over = HandOver(self);
-                let committed = self.commit_group(&[&request], None).pop();
-                return committed.unwrap_or_else(|| Err(Error::new(ErrorKind::Background, "a commit was lost")));
+                let hand_over = HandOver(self);
+                let own = self.commit_group(&[request], None).pop().unwrap_or_else(lost);
+                self.commit_for_others(hand_over);
+                return own;
             }
             let since = self.store.context.clock.now();
-            let state = Mutex::new(WaiterState::Waiting);
-            let waiter = Arc::new(Waiter { request, since, state, changed: Condvar::new() });
+            let waiter = Arc::new(Waiter {
+                request: request.map(Request::to_own),
+                since,
+                served: AtomicBool::new(false),
+                state: Mutex::new(WaiterState::Waiting),
+                changed: Condvar::new(),
+            });
             queue.waiting.push(waiter.clone());
             waiter
         };
-        let mut state = waiter.state.lock();
-        loop {
-            match &*state {
-                WaiterState::Waiting => state = waiter.changed.wait(state),
-                WaiterState::Done(outcome) => return outcome.clone(),
-                WaiterState::Leading => break,
+        if let Some(outcome) = waiter.wait() {
+            return outcome;
+        }
+        let Some(own) = &waiter.request else { return Ok(nothing) };
+        let hand_over = HandOver(self);
+        let own = self.commit_with_followers(Some((own.lend(), waiter.since))).unwrap_or_else(lost);
+        self.commit_for_others(hand_over);
+        own
+    }
+
+    /// Commits what has queued up meanwhile, within bounds, and gives the leadership back or on.
+    fn commit_for_others(&self, hand_over: HandOver<'_>) {
+        for _ in 0..GROUPS_FOR_OTHERS_MAX {
+            if self.give_back() {
+                // Nothing is left to hand over.
+                std::mem::forget(hand_over);
+                return;
+            }
+            if self.commit_with_followers(None).is_none() {
+                return;
             }
         }
-        drop(state);
-        let Some(own) = &waiter.request else { return Ok(nothing) };
-        let _hand_over = HandOver(self);
-        let followers = self.collect(own.payload.len());
-        let requests: Vec<&Request> =
-            [own].into_iter().chain(followers.iter().filter_map(|w| w.request.as_ref())).collect();
-        let mut outcomes = self.commit_group(&requests, Some(waiter.since)).into_iter();
-        let own_outcome = outcomes.next();
-        for follower in &followers {
-            let outcome = outcomes.next().unwrap_or_else(lost);
-            *follower.state.lock() = WaiterState::Done(outcome);
-            follower.changed.notify_one();
+    }
+
+    /// Gives the leadership back if nobody waits for it.
+    fn give_back(&self) -> bool {
+        let mut queue = self.queue.lock();
+        queue.led = !queue.waiting.is_empty();
+        !queue.led
+    }
+
+    /// Commits one group: the leader's own request, if it has one, and those from the queue. Returns the
+    /// outcome of the first of them; none if there was nobody.
+    fn commit_with_followers(&self, own: Option<(Request<'_>, Duration)>) -> Option<Result<Committed>> {
+        let followers = self.collect(own.map_or(0, |(request, _)| request.payload.len()));
+        let since = own.map(|(_, since)| since).or_else(|| Some(followers.first()?.since))?;
+        let own_request = own.map(|(request, _)| request);
+        let others = followers.iter().filter_map(|w| w.request.as_ref()).map(OwnRequest::lend);
+        let requests: SmallVec<[Request<'_>; 8]> = own_request.into_iter().chain(others).collect();
+        let mut serving = Serving { followers: &followers };
+        let mut outcomes = self.commit_group(&requests, Some(since)).into_iter();
+        let own_outcome = own.and_then(|_| outcomes.next());
+        let mut first = None;
+        for outcome in outcomes {
+            first.get_or_insert_with(|| outcome.clone());
+            serving.next(outcome);
         }
-        own_outcome.unwrap_or_else(lost)
+        own_outcome.or(first)
     }
 
     /// Takes those from the front of the queue who bring a batch, up to a group's limits.
@@ -191,42 +306,38 @@ impl Writer {
 
     /// Gives the leadership to the first in the queue, or back.
     fn hand_over(&self) {
-        let next = {
-            let mut queue = self.queue.lock();
-            if queue.waiting.is_empty() {
-                queue.led = false;
-                return;
-            }
-            queue.waiting.remove(0)
-        };
-        *next.state.lock() = WaiterState::Leading;
-        next.changed.notify_one();
+        if self.give_back() {
+            return;
+        }
+        // Only the leader takes anybody out.
+        let next = self.queue.lock().waiting.remove(0);
+        next.serve(WaiterState::Leading);
     }
 
     /// Commits a group: outcomes in the order of the requests. `since` is when the first of them came,
     /// unless that was just now.
-    fn commit_group(&self, requests: &[&Request], since: Option<Duration>) -> Vec<Result<Committed>> {
+    fn commit_group(&self, requests: &[Request<'_>], since: Option<Duration>) -> Outcomes {
         let mut leader = self.leader.lock();
         let bytes: usize = requests.iter().map(|r| r.payload.len()).sum();
         if let Err(e) = self.make_room(&mut leader, bytes, since) {
             return requests.iter().map(|_| Err(e.clone())).collect();
         }
-        let mut families = Families::new(&self.store);
-        let mut checks: Vec<Result<()>> = requests.iter().map(|r| families.check(&r.payload)).collect();
+        leader.targets.fill(&self.store);
+        let mut checks: Checks = requests.iter().map(|r| leader.targets.check(r)).collect();
         if self.store.reserve.is_short()
             && let Err(e) = self.store.check_space()
         {
             refuse_puts(requests, &mut checks, &e);
         }
         let releases = self.store.reserve.releases();
-        let mut written = self.log_and_apply(&mut leader, &accepted(requests, &checks), &mut families);
+        let mut written = self.log_and_apply(&mut leader, &accepted(requests, &checks));
         if let Err(e) = &written
             && e.kind() == ErrorKind::NoSpace
-            && accepted(requests, &checks).into_iter().any(only_deletes)
+            && accepted(requests, &checks).into_iter().any(|r| only_deletes(&r))
             && let Some(_in_use) = self.store.reserve.use_since(releases)
         {
             refuse_puts(requests, &mut checks, e);
-            written = self.log_and_apply(&mut leader, &accepted(requests, &checks), &mut families);
+            written = self.log_and_apply(&mut leader, &accepted(requests, &checks));
         }
         let mut written = written.map(|v| v.into_iter());
         checks
@@ -234,23 +345,16 @@ impl Writer {
             .map(|check| {
                 check?;
                 match &mut written {
-                    Ok(committed) => {
-                        committed.next().ok_or_else(|| Error::new(ErrorKind::Background, "a commit was lost"))
-                    }
+                    Ok(committed) => committed.next().ok_or_else(lost_error),
                     Err(e) => Err(e.clone()),
                 }
             })
             .collect()
     }
 
-    fn log_and_apply(
-        &self,
-        leader: &mut Leader,
-        requests: &[&Request],
-        families: &mut Families<'_>,
-    ) -> Result<Vec<Committed>> {
+    fn log_and_apply(&self, leader: &mut Leader, requests: &[Request<'_>]) -> Result<SmallVec<[Committed; 1]>> {
         if requests.is_empty() {
-            return Ok(Vec::new());
+            return Ok(SmallVec::new());
         }
         let log = self.store.log()?;
         let nowhere = LogPosition { segment: 0, offset: 0 };
@@ -259,11 +363,11 @@ impl Writer {
         if SEQ_MAX - seq < total {
             return Err(Error::unsupported("the database has used up its 2^56 sequence numbers"));
         }
-        let mut records: Vec<(RecordHeader, &[u8])> = Vec::with_capacity(requests.len());
+        let mut records: SmallVec<[(RecordHeader, &[u8]); 1]> = SmallVec::with_capacity(requests.len());
         for request in requests {
             let header =
                 RecordHeader { kind: RecordKind::Batch, first_seq: seq + 1, count: request.count, synced: nowhere };
-            records.push((header, &request.payload));
+            records.push((header, request.payload));
             seq += u64::from(request.count);
         }
         let end = self.append(log, leader, &mut records).inspect_err(|_| {
@@ -275,17 +379,17 @@ impl Writer {
             self.store.publish(seq);
         }
 
-        let mut committed = Vec::with_capacity(requests.len());
+        let memtable_size = self.store.context.options.memtable_size;
+        let mut committed = smallvec![];
         let mut bytes = 0;
         for request in requests {
             bytes += request.payload.len() as u64;
-            for entry in batch::walk(&request.payload) {
+            let buffer: Arc<[u8]> = request.payload.into();
+            for entry in batch::walk(request.payload) {
                 leader.last_seq += 1;
-                // Checked before the record was logged, so this cannot fail here.
+                // A batch is built by nobody but us, so this cannot fail.
                 let entry = entry.inspect_err(|e| self.store.poison(e))?;
-                if let Some(family) = families.get(entry.family()) {
-                    family.active.add(&request.payload, &entry, leader.last_seq);
-                }
+                leader.targets.add(&buffer, &entry, leader.last_seq, memtable_size);
             }
             committed.push(Committed { seq: leader.last_seq, position: end });
         }
@@ -325,7 +429,10 @@ impl Writer {
     fn make_room(&self, leader: &mut Leader, bytes: usize, since: Option<Duration>) -> Result<()> {
         self.store.check_writable()?;
         // Before the debt is looked at: what is not sealed nobody can pay off.
-        self.seal_full(bytes);
+        if leader.targets.may_be_full(bytes, self.store.context.options.memory_budget / 4) {
+            leader.targets.forget();
+            self.seal_full(bytes);
+        }
         self.hold_back(leader, bytes, since)?;
         self.bound_log(leader)
     }
@@ -359,9 +466,9 @@ impl Writer {
 
     /// Begins a new segment when the current one is full, and flushes the family that pins the
     /// oldest when there are too many bytes of log.
-    fn bound_log(&self, leader: &Leader) -> Result<()> {
+    fn bound_log(&self, leader: &mut Leader) -> Result<()> {
         self.replace_full_segment(leader)?;
-        self.flush_pinning()
+        self.flush_pinning(leader)
     }
 
     /// Begins a new segment when the current one is full. One whose successor could not be made is
@@ -381,13 +488,14 @@ impl Writer {
     }
 
     /// Seals the memtable of the family that pins the oldest segment, if the log is too long.
-    fn flush_pinning(&self) -> Result<()> {
+    fn flush_pinning(&self, leader: &mut Leader) -> Result<()> {
         let store = &self.store;
         let log = store.log()?;
         let log_size_max = store.context.options.log_size_max;
         if log.live_bytes() <= log_size_max || sabotage::is(Bug::LogUnbounded) {
             return Ok(());
         }
+        leader.targets.forget();
         if let Some(family) = store.log_pinned_by()
             && family.sealed().is_empty()
             && store.seal(&family)
@@ -437,13 +545,13 @@ impl Writer {
             }
         }
         if store.debt() >= 1.0 {
-            self.stall(since)?;
+            self.stall(leader, since)?;
         }
         Ok(())
     }
 
     /// Stops until the debt is below its limit again, or the time is up that began at `since`.
-    fn stall(&self, since: Option<Duration>) -> Result<()> {
+    fn stall(&self, leader: &mut Leader, since: Option<Duration>) -> Result<()> {
         let store = &self.store;
         let metrics = &store.context.metrics;
         let begun = store.context.clock.now();
@@ -464,7 +572,7 @@ impl Writer {
             };
             store.wait_progress(left.min(Duration::from_millis(100)), || store.debt() < 1.0);
             // What a flush has not let go may be pinned by the memtable that came after.
-            if let Err(e) = self.flush_pinning() {
+            if let Err(e) = self.flush_pinning(leader) {
                 outcome = Err(e);
                 break;
             }
@@ -481,18 +589,20 @@ fn stalled(store: &Store, waited: Duration) -> Error {
     store.stalled(&format!("writes waited {:.1} s for flush and compaction", waited.as_secs_f64()))
 }
 
+type Checks = SmallVec<[Result<()>; 1]>;
+
 /// The requests that passed their checks.
-fn accepted<'a>(requests: &[&'a Request], checks: &[Result<()>]) -> Vec<&'a Request> {
+fn accepted<'a>(requests: &[Request<'a>], checks: &Checks) -> SmallVec<[Request<'a>; 1]> {
     requests.iter().zip(checks).filter(|(_, ok)| ok.is_ok()).map(|(r, _)| *r).collect()
 }
 
 /// True for a request that makes room sooner or later.
-fn only_deletes(request: &Request) -> bool {
-    batch::walk(&request.payload).all(|entry| !matches!(entry, Ok(BatchEntry::Put { .. }) | Err(_)))
+fn only_deletes(request: &Request<'_>) -> bool {
+    batch::walk(request.payload).all(|entry| !matches!(entry, Ok(BatchEntry::Put { .. }) | Err(_)))
 }
 
 /// Refuses the requests that need space for good.
-fn refuse_puts(requests: &[&Request], checks: &mut [Result<()>], error: &Error) {
+fn refuse_puts(requests: &[Request<'_>], checks: &mut Checks, error: &Error) {
     for (request, check) in requests.iter().zip(checks) {
         if check.is_ok() && !only_deletes(request) {
             *check = Err(error.clone());
@@ -500,8 +610,35 @@ fn refuse_puts(requests: &[&Request], checks: &mut [Result<()>], error: &Error) 
     }
 }
 
+fn lost_error() -> Error {
+    Error::new(ErrorKind::Background, "a commit was lost: its leader panicked")
+}
+
 fn lost() -> Result<Committed> {
-    Err(Error::new(ErrorKind::Background, "a commit was lost: its leader panicked"))
+    Err(lost_error())
+}
+
+/// Tells followers their outcomes, in order; those who are left when it goes out of scope, because the
+/// leader panicked, that their commit was lost.
+struct Serving<'a> {
+    followers: &'a [Arc<Waiter>],
+}
+
+impl Serving<'_> {
+    fn next(&mut self, outcome: Result<Committed>) {
+        if let Some((first, rest)) = self.followers.split_first() {
+            self.followers = rest;
+            first.serve(WaiterState::Done(outcome));
+        }
+    }
+}
+
+impl Drop for Serving<'_> {
+    fn drop(&mut self) {
+        while !self.followers.is_empty() {
+            self.next(lost());
+        }
+    }
 }
 
 /// Gives the leadership on, also when the leader panics or returns early.
@@ -552,40 +689,45 @@ impl Exclusive<'_> {
     }
 }
 
-/// The families that a group touches, looked up once each.
-struct Families<'a> {
-    store: &'a Store,
-    known: Vec<Target>,
-}
-
-struct Target {
-    family: Arc<Family>,
-    active: Arc<crate::memtable::Memtable>,
-}
-
-impl<'a> Families<'a> {
-    fn new(store: &'a Store) -> Families<'a> {
-        Families { store, known: Vec::new() }
+impl Targets {
+    fn forget(&mut self) {
+        *self = Targets::default();
     }
 
-    fn get(&mut self, id: FamilyId) -> Option<&Target> {
-        if let Some(at) = self.known.iter().position(|t| t.family.id == id) {
-            return Some(&self.known[at]);
+    /// Looks the families up, if that is not done.
+    fn fill(&mut self, store: &Store) {
+        if self.known.is_empty() {
+            let target = |f: Arc<Family>| Target { family: f.id, active: f.active() };
+            self.known = store.families().into_iter().map(target).collect();
+            self.bytes = self.known.iter().map(|t| t.active.size()).sum();
         }
-        let family = self.store.family(id)?;
-        let active = family.active();
-        self.known.push(Target { family, active });
-        self.known.last()
     }
 
-    /// Walks a batch before it is logged: its families must exist, its bytes must parse.
-    fn check(&mut self, payload: &[u8]) -> Result<()> {
-        for entry in batch::walk(payload) {
-            let id = entry?.family();
-            if self.get(id).is_none() {
-                return Err(Error::new(ErrorKind::Closed, format!("column family number {id} has been dropped")));
-            }
+    /// True if a memtable may have to be sealed before `bytes` more come.
+    fn may_be_full(&self, bytes: usize, bytes_max: usize) -> bool {
+        self.known.is_empty() || self.full || self.bytes + bytes > bytes_max
+    }
+
+    fn get(&self, id: FamilyId) -> Option<&Target> {
+        Some(&self.known[self.known.binary_search_by_key(&id, |t| t.family).ok()?])
+    }
+
+    /// The families of a batch must exist before it is logged.
+    fn check(&self, request: &Request<'_>) -> Result<()> {
+        match request.families.iter().find(|id| self.get(**id).is_none()) {
+            Some(id) => Err(Error::new(ErrorKind::Closed, format!("column family number {id} has been dropped"))),
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Puts an entry into the memtable of its family, which may have at most `size_max` bytes before it is
+    /// to be sealed.
+    fn add(&mut self, buffer: &Arc<[u8]>, entry: &BatchEntry<'_>, seq: SeqNo, size_max: usize) {
+        let Some(target) = self.get(entry.family()) else { return };
+        let before = target.active.size();
+        target.active.add(buffer, entry, seq);
+        let after = target.active.size();
+        self.full |= after >= size_max;
+        self.bytes += after - before;
     }
 }

@@ -65,17 +65,15 @@ impl ColumnFamily {
 
     /// As [`ColumnFamily::put`], with this durability.
     pub fn put_with(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>, durability: Durability) -> Result<Commit> {
-        let (key, value) = (key.as_ref(), value.as_ref());
-        let mut batch = batch::WriteBatch::with_capacity(key.len().saturating_add(value.len()).min(1 << 26) + 16);
-        batch.put_id(self.family.id, key, value);
-        self.inner.commit(batch, durability)
+        put(&self.inner, &self.family, key.as_ref(), value.as_ref(), durability)
     }
 
     /// Removes a key. Removing one that is not there is no error.
     pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<Commit> {
-        let mut batch = batch::WriteBatch::new();
-        batch.delete_id(self.family.id, key.as_ref());
-        self.inner.commit(batch, self.inner.store.context.options.durability)
+        batch::with_scratch(|batch| {
+            batch.delete_id(self.family.id, key.as_ref());
+            self.inner.commit(batch, self.inner.store.context.options.durability)
+        })
     }
 
     /// Removes every key of a range with one small write, however many there are.
@@ -93,7 +91,7 @@ impl ColumnFamily {
     pub fn delete_range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<Commit> {
         let mut batch = batch::WriteBatch::new();
         add_range(&mut batch, &self.family, &KeyRange::from_bounds(&range));
-        self.inner.commit(batch, self.inner.store.context.options.durability)
+        self.inner.commit(&batch, self.inner.store.context.options.durability)
     }
 
     /// The value of a key. It shares the memory of the block it was found in; see [`Slice`].
@@ -198,12 +196,19 @@ pub(super) fn add_range(batch: &mut batch::WriteBatch, family: &Family, range: &
     }
 }
 
+pub(super) fn put(inner: &Inner, family: &Family, key: &[u8], value: &[u8], durability: Durability) -> Result<Commit> {
+    batch::with_scratch(|batch| {
+        batch.put_id(family.id, key, value);
+        inner.commit(batch, durability)
+    })
+}
+
 pub(super) fn get(store: &Store, family: &Family, key: &[u8]) -> Result<Option<Slice>> {
     check_readable(store, family)?;
     key::check_key(key)?;
     // The view first, the number second: a compaction that finishes in between can then not drop
     // what the number would still show.
-    let view = family.view();
+    let view = family.lend_view();
     view.get(key, store.published())
 }
 
@@ -216,6 +221,6 @@ pub(super) fn multi_get<K: AsRef<[u8]>>(
     check_readable(store, family)?;
     let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
     keys.iter().try_for_each(|k| key::check_key(k))?;
-    let view = family.view();
+    let view = family.lend_view();
     view.multi_get(&keys, at.unwrap_or_else(|| store.published()))
 }

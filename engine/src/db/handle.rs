@@ -190,7 +190,13 @@ impl Db {
 
     /// Sets a key's value in the default family; see [`ColumnFamily::put`].
     pub fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<Commit> {
-        self.default_family().put(key, value)
+        family::put(
+            &self.inner,
+            &self.default,
+            key.as_ref(),
+            value.as_ref(),
+            self.inner.store.context.options.durability,
+        )
     }
 
     /// Removes a key from the default family; see [`ColumnFamily::delete`].
@@ -269,7 +275,7 @@ impl Db {
     /// `Closed` if a family was dropped; `NoSpace` and `Stalled` (nothing was written); `Io` and
     /// `Poisoned` (the batch is wholly there or wholly absent after the next open).
     pub fn write_with(&self, batch: WriteBatch, durability: Durability) -> Result<Commit> {
-        self.inner.commit(batch.finish(&self.inner.store)?, durability)
+        self.inner.commit(&batch.finish(&self.inner.store)?, durability)
     }
 
     /// Makes everything that was acknowledged so far durable.

@@ -30,7 +30,7 @@ pub(crate) struct Inner {
 }
 
 impl Inner {
-    pub(super) fn commit(&self, batch: batch::WriteBatch, durability: Durability) -> Result<Commit> {
+    pub(super) fn commit(&self, batch: &batch::WriteBatch, durability: Durability) -> Result<Commit> {
         let committed = self.writer.commit(batch, durability)?;
         Ok(Commit::new(self.store.clone(), committed))
     }

@@ -1,7 +1,10 @@
 //! One column family: its name, its options, and the view that readers take.
 //!
-//! The view is immutable and replaced as a whole. A reader clones the `Arc` and is done with locks;
-//! sealing a memtable, a finished flush and a finished compaction each put a new view in place.
+//! The view is immutable and replaced as a whole. A point read borrows it without a lock and without
+//! touching a count that other threads touch; who keeps it longer clones the `Arc`.
+//! Sealing a memtable, a finished flush and a finished compaction each put a new view in place.
+
+use arc_swap::{ArcSwap, Guard};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::field::UnknownFields;
@@ -11,7 +14,7 @@ use crate::metrics::{FamilyMetrics, Metrics};
 use crate::options::CfOptions;
 use crate::read::View;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::sync::{Arc, RwLock};
+use crate::sync::{Arc, Mutex, RwLock, point};
 use crate::tables::Tables;
 use crate::version::Version;
 use crate::version::edit::FamilyRecord;
@@ -28,7 +31,9 @@ pub struct Family {
     unknown: (UnknownFields, UnknownFields),
     name: RwLock<Arc<str>>,
     options: RwLock<Arc<CfOptions>>,
-    view: RwLock<Arc<View>>,
+    view: ArcSwap<View>,
+    /// Held while the view is replaced.
+    replacing: Mutex<()>,
     dropped: AtomicBool,
     next_memtable: AtomicU64,
     /// Everything up to here is in tables.
@@ -61,7 +66,8 @@ impl Family {
             metrics: family,
             name: RwLock::new(name),
             options: RwLock::new(Arc::new(record.options)),
-            view: RwLock::new(Arc::new(view)),
+            view: ArcSwap::from_pointee(view),
+            replacing: Mutex::new(()),
             dropped: AtomicBool::new(false),
             next_memtable: AtomicU64::new(1),
             flushed: AtomicU64::new(flushed),
@@ -93,17 +99,25 @@ impl Family {
     /// What a reader that begins now reads.
     #[inline]
     pub fn view(&self) -> Arc<View> {
-        self.view.read().clone()
+        point();
+        self.view.load_full()
+    }
+
+    /// The same, borrowed: for a read that is over before its caller goes on.
+    #[inline]
+    pub fn lend_view(&self) -> Guard<Arc<View>> {
+        point();
+        self.view.load()
     }
 
     /// The memtable that takes writes.
     pub fn active(&self) -> Arc<Memtable> {
-        self.view.read().memtables[0].clone()
+        self.lend_view().memtables[0].clone()
     }
 
     /// Sealed memtables, oldest first.
     pub fn sealed(&self) -> Vec<Arc<Memtable>> {
-        self.view.read().memtables[1..].iter().rev().cloned().collect()
+        self.lend_view().memtables[1..].iter().rev().cloned().collect()
     }
 
     /// Everything up to this number is in tables.
@@ -128,21 +142,18 @@ impl Family {
 
     /// The smallest sequence number that lies in memtables only; none if they are empty.
     pub fn first_unflushed(&self) -> Option<SeqNo> {
-        self.view.read().memtables.iter().filter_map(|m| m.first_seq()).min()
+        self.lend_view().memtables.iter().filter_map(|m| m.first_seq()).min()
     }
 
     /// Bytes of all memtables.
     pub fn memtable_bytes(&self) -> u64 {
-        self.view.read().memtables.iter().map(|m| m.size() as u64).sum()
+        self.lend_view().memtables.iter().map(|m| m.size() as u64).sum()
     }
 
     /// Gives it another name.
     pub(crate) fn rename(&self, name: &str) {
         *self.name.write() = Arc::from(name);
-        let mut slot = self.view.write();
-        let mut view = copy(&slot);
-        view.name = Arc::from(name);
-        *slot = Arc::new(view);
+        self.replace_view(|view| view.name = Arc::from(name));
     }
 
     /// Gives it other options; they hold from the next table on.
@@ -157,29 +168,33 @@ impl Family {
 
     /// Puts a fresh memtable in front if the active one has entries; true if it had.
     pub(crate) fn seal(&self) -> bool {
-        let mut slot = self.view.write();
-        if slot.memtables[0].is_empty() {
+        // Only the commit leader adds entries and seals, so this cannot change before the view does.
+        if self.active().is_empty() {
             return false;
         }
         let id = self.next_memtable.fetch_add(1, Ordering::Relaxed);
-        let mut view = copy(&slot);
-        view.memtables.insert(0, Arc::new(Memtable::new(id)));
-        *slot = Arc::new(view);
+        self.replace_view(|view| view.memtables.insert(0, Arc::new(Memtable::new(id))));
         true
     }
 
     /// Puts a new version in place and takes out the memtables it contains.
     pub(crate) fn install(&self, version: Version, flushed: &[Arc<Memtable>], flushed_to: Option<SeqNo>) {
-        let mut slot = self.view.write();
-        let mut view = copy(&slot);
-        view.memtables.retain(|m| !flushed.iter().any(|f| Arc::ptr_eq(m, f)));
-        view.version = Arc::new(version);
-        let old = std::mem::replace(&mut *slot, Arc::new(view));
-        drop(slot);
-        drop(old); // May free tables and memtables; not under the lock.
+        self.replace_view(|view| {
+            view.memtables.retain(|m| !flushed.iter().any(|f| Arc::ptr_eq(m, f)));
+            view.version = Arc::new(version);
+        });
         if let Some(seq) = flushed_to {
             self.flushed.fetch_max(seq, Ordering::AcqRel);
         }
+    }
+
+    fn replace_view(&self, change: impl FnOnce(&mut View)) {
+        let replacing = self.replacing.lock();
+        let mut view = copy(&self.view.load());
+        change(&mut view);
+        let old = self.view.swap(Arc::new(view));
+        drop(replacing);
+        drop(old); // May free tables and memtables; not under the lock.
     }
 }
 
