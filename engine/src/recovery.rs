@@ -448,6 +448,11 @@ impl Found {
                 };
                 self.kept.push(Segment { number: segment.number, len: segment.file_len, last_seq });
             }
+            // Segments in front whose batches are all in tables may go, so that the next open does not
+            // read them again.
+            let needed = self.families.values().filter_map(|f| f.first_unflushed()).min().unwrap_or(SeqNo::MAX);
+            let n_flushed = self.kept.iter().take_while(|s| s.last_seq < needed).count();
+            self.kept.drain(..n_flushed);
         }
         Ok(())
     }

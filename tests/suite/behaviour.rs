@@ -641,3 +641,42 @@ fn a_database_that_cannot_be_looked_at_is_not_missing() {
     assert_eq!(db.iter().count(), 200);
     assert_eq!(db.path(), Path::new("/db"));
 }
+
+/// Close and open again: where everything is in tables, there is no log to read, and nothing of the
+/// numbers is forgotten.
+#[test]
+fn a_flushed_database_closes_without_a_log() {
+    let fs = Arc::new(MemFs::new());
+    let setup = setup(fs.clone());
+    let logs = || files(&*fs, &setup.dir).into_keys().filter(|name| name.ends_with(".wal")).count();
+    let db = setup.open().unwrap();
+    let other = db.create_column_family("other", CfOptions::new()).unwrap();
+    for n in 0..100 {
+        db.put(key(n), value(n)).unwrap();
+    }
+    db.flush().unwrap();
+    let last = db.stats().sequence;
+    db.close().unwrap();
+    drop(other);
+    assert_eq!(logs(), 0);
+
+    let db = setup.open().unwrap();
+    assert_eq!((db.stats().sequence, db.stats().recovered.log_bytes), (last, 0));
+    assert_eq!(db.put(key(100), value(100)).unwrap().seq(), last + 1);
+    db.close().unwrap();
+    assert_eq!(logs(), 1, "the last put is in no table");
+
+    // An open after that keeps the log as long as it is needed, and no longer.
+    for expected in [2, 1, 0] {
+        let db = setup.open().unwrap();
+        assert_eq!(db.get(key(100)).unwrap().unwrap(), value(100));
+        assert_eq!(db.iter().map(Result::unwrap).count(), 101);
+        match expected {
+            2 => {}
+            1 => db.flush().unwrap(),
+            _ => assert_eq!(db.stats().recovered.log_bytes, 0),
+        }
+        db.close().unwrap();
+        assert_eq!(logs(), if expected == 2 { 2 } else { 0 });
+    }
+}

@@ -236,11 +236,20 @@ impl LiveLog {
         }
         for segment in gone {
             self.live_bytes.fetch_sub(segment.len, Ordering::Relaxed);
-            // A file that cannot be removed now is garbage below the manifest's first segment: the
-            // next open removes it.
-            if self.fs.remove_file(&FileName::Wal(segment.number).path(&self.dir)).is_ok() {
-                self.metrics.files_deleted.inc();
-            }
+            self.remove(segment);
+        }
+    }
+
+    /// Removes the segments below `first`, the current one included, of a log that has been closed.
+    pub fn remove_below(&self, first: u64) {
+        self.segments().into_iter().filter(|s| s.number < first).for_each(|s| self.remove(s));
+    }
+
+    /// A file that cannot be removed now is garbage below the manifest's first segment: the next open
+    /// removes it.
+    fn remove(&self, segment: Segment) {
+        if self.fs.remove_file(&FileName::Wal(segment.number).path(&self.dir)).is_ok() {
+            self.metrics.files_deleted.inc();
         }
     }
 

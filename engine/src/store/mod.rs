@@ -739,17 +739,19 @@ impl Store {
     }
 
     /// Seals the directory: the log ends with a mark, everything is durable, and CURRENT states the
-    /// exact length and hash of manifest and logs.
+    /// exact length and hash of manifest and logs. If all of it is in tables, the log goes, and the next
+    /// open reads none.
     pub fn seal_directory(&self) -> Result<()> {
         if let Some(e) = self.poisoned.get() {
             return Err(e.clone());
         }
-        let manifest = self.manifest.lock();
-        let Some(writer) = manifest.as_ref() else { return Ok(()) };
+        let mut manifest = self.manifest.lock();
         let log = self.log()?;
         let segments = self.with_reserve(|| log.close()).inspect_err(|e| self.poison(e))?;
+        let let_go = self.let_log_go(&mut manifest)?;
+        let Some(writer) = manifest.as_ref() else { return Ok(()) };
         let mut logs = Vec::new();
-        for segment in segments {
+        for segment in segments.iter().filter(|s| let_go.is_none_or(|first| s.number >= first)) {
             let path = FileName::Wal(segment.number).path(&self.context.dir);
             let (len, hash) =
                 crate::fs::hash_file(&*self.context.fs, &path).map_err(|e| Error::io("read back the log", &path, e))?;
@@ -757,7 +759,32 @@ impl Store {
         }
         let seal = Seal { manifest_len: writer.len(), manifest_hash: writer.hash(), logs };
         let sealed = Current { db_id: self.db_id, manifest: writer.number(), seal: Some(seal) };
-        self.with_reserve(|| current::write_current(&*self.context.fs, &self.context.dir, &sealed))
+        self.with_reserve(|| current::write_current(&*self.context.fs, &self.context.dir, &sealed))?;
+        if let Some(first) = let_go {
+            log.remove_below(first);
+        }
+        Ok(())
+    }
+
+    /// Says in the manifest that the log begins with a segment that is still to be made, if no memtable
+    /// holds anything; the number of that segment.
+    fn let_log_go(&self, manifest: &mut Option<ManifestWriter>) -> Result<Option<u64>> {
+        if self.first_needed(None) <= self.published() {
+            return Ok(None);
+        }
+        let first = self.next_file();
+        let edit = VersionEdit {
+            log_first: Some(first),
+            next_file: Some(first + 1),
+            last_seq: Some(self.published()),
+            ..VersionEdit::default()
+        };
+        match self.append_edit(manifest, &edit) {
+            Ok(()) => Ok(Some(first)),
+            // Then the log stays: it costs the next open some time.
+            Err(e) if e.kind() == ErrorKind::NoSpace => Ok(None),
+            Err(e) => Err(e),
+        }
     }
 }
 
