@@ -42,6 +42,7 @@ pub fn put_u64(out: &mut Vec<u8>, value: u64) {
 }
 
 /// The number of leading bytes that both slices share.
+#[inline]
 pub fn shared_prefix_len(a: &[u8], b: &[u8]) -> usize {
     let n = a.len().min(b.len());
     let mut i = 0;
@@ -59,6 +60,7 @@ pub fn shared_prefix_len(a: &[u8], b: &[u8]) -> usize {
     i
 }
 
+#[inline]
 fn chunk8(bytes: &[u8], at: usize) -> [u8; 8] {
     let mut out = [0; 8];
     out.copy_from_slice(&bytes[at..at + 8]);

@@ -5,7 +5,7 @@
 //! returned: whoever puts it into the manifest may rely on it.
 
 use crate::compaction::executor::{JobContext, sync_dir};
-use crate::compaction::retain::{Decision, Retain, retain_tombstones};
+use crate::compaction::retain::{Decision, LastKey, Retain, retain_tombstones};
 use crate::error::Result;
 use crate::filename::FileName;
 use crate::iter::Cursor;
@@ -68,12 +68,15 @@ fn fill<C: Cursor>(
 ) -> Result<()> {
     let mut dropped_versions = 0;
     let mut dropped_under_ranges = 0;
+    let mut last_key = LastKey::new();
     while merge.valid() {
-        match retain.decide(merge.key(), merge.tag()) {
-            Decision::Keep(tag) => builder.add(merge.key(), tag, merge.value())?,
+        let (key, tag, value) = merge.entry();
+        match retain.decide(last_key.is_repeated_by(key), key, tag) {
+            Decision::Keep(tag) => builder.add(key, tag, value)?,
             Decision::DropRangeDeleted => dropped_under_ranges += 1,
             Decision::DropOlder | Decision::DropTombstone => dropped_versions += 1,
         }
+        last_key.leave(merge);
         merge.next()?;
     }
     context.metrics.versions_dropped.add(dropped_versions);

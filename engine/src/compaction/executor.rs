@@ -14,7 +14,7 @@ use std::path::Path;
 use crate::checksum::hash_key;
 use crate::clock::Clock;
 use crate::compaction::Plan;
-use crate::compaction::retain::{Decision, Retain, retain_tombstones};
+use crate::compaction::retain::{Decision, LastKey, Retain, retain_tombstones};
 use crate::error::{Error, ErrorKind, Result};
 use crate::filename::FileName;
 use crate::fs::Fs;
@@ -27,6 +27,7 @@ use crate::read::cursor::{LevelCursor, Source};
 use crate::sabotage::{self, Bug};
 use crate::sync::Arc;
 use crate::table::CursorOptions;
+use crate::table::block::Block;
 use crate::table::{TableBuilder, TableWriteOptions};
 use crate::tables::Tables;
 use crate::tombstone::Fragments;
@@ -172,20 +173,24 @@ fn merge<'a>(context: &'a JobContext<'a>, plan: &'a Plan, outputs: &mut Outputs<
     let mut counts = Counts::default();
     let mut merge = Merge::new(sources);
     merge.seek_to_first()?;
+    let mut last_key = LastKey::new();
     while merge.valid() {
         counts.read += 1;
         if counts.read % CANCEL_CHECK == 0 && (context.cancelled)() {
             return Err(Error::new(ErrorKind::Cancelled, "the compaction was cancelled"));
         }
-        match retain.decide(merge.key(), merge.tag()) {
+        let (key, tag, value) = merge.entry();
+        let repeats = last_key.is_repeated_by(key);
+        match retain.decide(repeats, key, tag) {
             Decision::Keep(tag) => {
-                outputs.add(merge.key(), tag, merge.value())?;
+                outputs.add(repeats, key, tag, value)?;
                 counts.written += 1;
             }
             Decision::DropOlder => counts.older += 1,
             Decision::DropRangeDeleted => counts.range_deleted += 1,
             Decision::DropTombstone => counts.tombstones += 1,
         }
+        last_key.leave(&merge);
         merge.next()?;
     }
     outputs.finish(None)?;
@@ -242,7 +247,6 @@ struct Outputs<'a> {
     tombstones: Fragments,
     /// Where the output being written begins; none for the first.
     from: Option<Vec<u8>>,
-    last_key: Vec<u8>,
     /// The grandparent that the last key lies in or before.
     grandparent: usize,
     grandparent_bytes: u64,
@@ -259,29 +263,28 @@ impl<'a> Outputs<'a> {
             done: Vec::new(),
             tombstones: Fragments::default(),
             from: None,
-            last_key: Vec::new(),
             grandparent: 0,
             grandparent_bytes: 0,
         }
     }
 
-    fn add(&mut self, key: &[u8], tag: Tag, value: &[u8]) -> Result<()> {
-        if self.builder.is_none() || self.last_key != key || sabotage::is(Bug::CutInsideKey) {
-            if self.is_cut_before(key) {
-                self.finish(Some(key))?;
-            }
-            self.last_key.clear();
-            self.last_key.extend_from_slice(key);
+    /// Adds an entry; `repeats` if it has the key of the one read before.
+    #[inline]
+    fn add(&mut self, repeats: bool, key: &[u8], tag: Tag, value: &[u8]) -> Result<()> {
+        if (!repeats || sabotage::is(Bug::CutInsideKey)) && self.is_cut_before(key) {
+            self.finish(Some(key))?;
         }
         if self.builder.is_none() {
             self.begin()?;
         }
         let Some((builder, sum)) = &mut self.builder else { return Ok(()) };
-        sum.add(hash_key(key), tag, value);
-        builder.add(key, tag, value)
+        let hash = hash_key(key);
+        sum.add(hash, tag, value);
+        builder.add_hashed(key, hash, tag, value)
     }
 
     /// True if the current output should end before `key`, which is another key than the last.
+    #[inline]
     fn is_cut_before(&mut self, key: &[u8]) -> bool {
         let mut crossed = false;
         let grandparents = &self.plan.grandparents;
@@ -366,19 +369,23 @@ impl<'a> Outputs<'a> {
             let mut cursor = table.cursor(CursorOptions { fill_cache: false, read_ahead: true });
             let mut sum = Sum::default();
             let mut findable = true;
-            let mut last_key: Vec<u8> = Vec::new();
+            let mut hashes = Vec::new();
+            let mut before: Option<Arc<Block>> = None;
             cursor.seek_to_first()?;
-            while cursor.valid() {
-                if sum.entries % CANCEL_CHECK == 0 && (self.context.cancelled)() {
+            while let Some(block) = cursor.block().cloned() {
+                if (self.context.cancelled)() {
                     return Err(Error::new(ErrorKind::Cancelled, "the compaction was cancelled"));
                 }
-                let hash = hash_key(cursor.key());
-                sum.add(hash, cursor.tag(), cursor.value());
-                let repeats = sum.entries > 1 && last_key == cursor.key();
-                findable &= cursor.is_findable(hash, repeats);
-                last_key.clear();
-                last_key.extend_from_slice(cursor.key());
-                cursor.next()?;
+                hashes.clear();
+                for i in 0..block.len() {
+                    let hash = hash_key(block.key(i));
+                    sum.add(hash, block.tag(i), block.value(i));
+                    hashes.push(hash);
+                }
+                let repeats = before.is_some_and(|b| !b.is_empty() && b.key(b.len() - 1) == block.key(0));
+                findable &= cursor.is_block_findable(&hashes, repeats);
+                before = Some(block);
+                cursor.next_block()?;
             }
             if !findable {
                 return Err(Error::corruption("a new table holds keys that its filter or index denies")

@@ -9,6 +9,7 @@
 //! costs no space. No range tombstone with a lower number can be kept over such a put: it would lie
 //! in the oldest stripe itself, and at the bottom those go.
 
+use crate::iter::Cursor;
 use crate::key::{SeqNo, Tag};
 use crate::tombstone::{Fragments, RangeTombstone};
 
@@ -31,9 +32,38 @@ pub struct Retain<'a> {
     stripes: Stripes<'a>,
     bottom: bool,
     tombstones: &'a Fragments,
-    key: Vec<u8>,
-    /// The stripe of the last entry of `key` that was seen; none before the first.
+    /// The stripe of the last entry of the current key that was seen; none before the first.
     last_stripe: Option<usize>,
+}
+
+/// The key of the entry before, kept only where the next one may repeat it.
+#[derive(Debug, Default)]
+pub struct LastKey {
+    key: Vec<u8>,
+    may_repeat: bool,
+}
+
+impl LastKey {
+    /// No entry yet.
+    pub fn new() -> LastKey {
+        LastKey::default()
+    }
+
+    /// True if `key` is that of the entry before.
+    #[inline]
+    pub fn is_repeated_by(&self, key: &[u8]) -> bool {
+        self.may_repeat && self.key == key
+    }
+
+    /// To be called before `cursor` steps on.
+    #[inline]
+    pub fn leave(&mut self, cursor: &impl Cursor) {
+        self.may_repeat = !cursor.is_last_version();
+        if self.may_repeat {
+            self.key.clear();
+            self.key.extend_from_slice(cursor.key());
+        }
+    }
 }
 
 /// History, cut at the snapshots.
@@ -66,15 +96,13 @@ impl<'a> Stripes<'a> {
 impl<'a> Retain<'a> {
     /// Decides for a merge whose inputs have these range tombstones.
     pub fn new(snapshots: &'a [SeqNo], visible: SeqNo, bottom: bool, tombstones: &'a Fragments) -> Retain<'a> {
-        Retain { stripes: Stripes::new(snapshots, visible), bottom, tombstones, key: Vec::new(), last_stripe: None }
+        Retain { stripes: Stripes::new(snapshots, visible), bottom, tombstones, last_stripe: None }
     }
 
-    /// What to do with the next entry.
+    /// What to do with the next entry; `repeats` if it has the key of the one before.
     #[inline]
-    pub fn decide(&mut self, key: &[u8], tag: Tag) -> Decision {
-        if self.key != key {
-            self.key.clear();
-            self.key.extend_from_slice(key);
+    pub fn decide(&mut self, repeats: bool, key: &[u8], tag: Tag) -> Decision {
+        if !repeats {
             self.last_stripe = None;
         }
         let seq = tag.seq();
@@ -143,7 +171,7 @@ mod tests {
         tags: &[Tag],
     ) -> Vec<Decision> {
         let mut retain = Retain::new(snapshots, visible, bottom, tombstones);
-        tags.iter().map(|t| retain.decide(b"k", *t)).collect()
+        tags.iter().enumerate().map(|(i, t)| retain.decide(i > 0, b"k", *t)).collect()
     }
 
     #[test]

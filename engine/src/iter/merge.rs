@@ -3,7 +3,7 @@
 //! The source with the least entry (the greatest when going backward) is the *current* one and
 //! stands outside the heap of the others. The top of that heap is therefore the runner-up: as long
 //! as the current source stays ahead of it, a step costs one comparison, and with a single source
-//! left none at all. Comparisons look at the first eight bytes of the keys as one number first.
+//! left none at all. Comparisons look at the first sixteen bytes of the keys as one number first.
 //!
 //! Always true while valid and going forward: every other source stands on its first entry behind
 //! the current one, or has none; going backward: on its last entry before it. Equal entries of
@@ -21,7 +21,7 @@ use crate::slice::Slice;
 pub struct Merge<C> {
     sources: Vec<C>,
     /// By source: the head of the key it stands on; stale while the source is invalid.
-    heads: Vec<u64>,
+    heads: Vec<u128>,
     /// The valid sources other than the current one, as a binary heap.
     heap: Vec<u32>,
     current: Option<u32>,
@@ -51,7 +51,7 @@ impl<C: Cursor> Merge<C> {
         self.heap.clear();
         for i in 0..self.sources.len() {
             if self.sources[i].valid() {
-                self.heads[i] = head(self.sources[i].key());
+                self.heads[i] = wide_head(self.sources[i].key());
                 self.heap.push(i as u32);
             }
         }
@@ -83,7 +83,7 @@ impl<C: Cursor> Merge<C> {
             self.current = self.pop();
             return;
         }
-        self.heads[i] = head(self.sources[i].key());
+        self.heads[i] = wide_head(self.sources[i].key());
         let runner_up = self.heap[0];
         if self.comes_before(current, runner_up) {
             self.current = Some(current);
@@ -156,6 +156,15 @@ impl<C: Cursor> Merge<C> {
         }
         self.backward = to_backward;
         Ok(())
+    }
+
+    /// True if no other source stands on the current key, as far as heads tell.
+    #[inline]
+    fn stands_alone(&self) -> bool {
+        match (self.current, self.heap.first()) {
+            (Some(current), Some(&runner_up)) => self.heads[current as usize] != self.heads[runner_up as usize],
+            _ => true,
+        }
     }
 
     #[inline]
@@ -239,6 +248,34 @@ impl<C: Cursor> Cursor for Merge<C> {
     fn value_slice(&self) -> Slice {
         self.source().value_slice()
     }
+
+    #[inline]
+    fn entry(&self) -> (&[u8], Tag, &[u8]) {
+        self.source().entry()
+    }
+
+    #[inline]
+    fn is_last_version(&self) -> bool {
+        !self.backward && self.stands_alone() && self.source().is_last_version()
+    }
+
+    #[inline]
+    fn is_first_version(&self) -> bool {
+        self.backward && self.stands_alone() && self.source().is_first_version()
+    }
+}
+
+/// The first sixteen bytes of a key as a number: different numbers order as their keys do.
+#[inline]
+fn wide_head(key: &[u8]) -> u128 {
+    match key.first_chunk::<16>() {
+        Some(bytes) => u128::from_be_bytes(*bytes),
+        None => {
+            let mut bytes = [0; 16];
+            bytes[..key.len()].copy_from_slice(key);
+            u128::from_be_bytes(bytes)
+        }
+    }
 }
 
 /// The first eight bytes of a key as a number: different numbers order as their keys do.
@@ -289,6 +326,9 @@ mod tests {
         assert_eq!(head(b"a"), head(b"a\0"), "equal heads decide nothing");
         assert!(head(b"12345678z") == head(b"12345678"));
         assert!(head(b"") <= head(b"\0"));
+        assert!(wide_head(b"0123456789abcdee") < wide_head(b"0123456789abcdef"));
+        assert!(wide_head(b"0123456789abcdef") == wide_head(b"0123456789abcdefg"));
+        assert!(wide_head(b"0123456789") < wide_head(b"0123456789a"));
     }
 
     /// Against one sorted list, with random walks in both directions.
@@ -326,6 +366,10 @@ mod tests {
                 steps[which](&mut merge).unwrap();
                 steps[which](&mut oracle).unwrap();
                 assert_eq!(merge.valid(), oracle.valid(), "seed {seed}");
+                if oracle.valid() {
+                    assert!(!merge.is_last_version() || oracle.is_last_version(), "seed {seed}");
+                    assert!(!merge.is_first_version() || oracle.is_first_version(), "seed {seed}");
+                }
                 if oracle.valid() {
                     assert_eq!((merge.key(), merge.tag()), (oracle.key(), oracle.tag()), "seed {seed}");
                     assert_eq!(merge.value_slice(), oracle.value_slice());

@@ -43,6 +43,25 @@ pub trait Cursor {
     fn key_slice(&self) -> Slice;
     /// The value, kept alive.
     fn value_slice(&self) -> Slice;
+
+    /// Key, tag and value in one call.
+    #[inline]
+    fn entry(&self) -> (&[u8], Tag, &[u8]) {
+        (self.key(), self.tag(), self.value())
+    }
+
+    /// True if the entry behind this one, if there is one, certainly has another key: whoever passes
+    /// over the versions of a key need not keep it then. False says nothing.
+    #[inline]
+    fn is_last_version(&self) -> bool {
+        false
+    }
+
+    /// The same of the entry in front of this one.
+    #[inline]
+    fn is_first_version(&self) -> bool {
+        false
+    }
 }
 
 /// A cursor over a sorted list in memory, for tests.
@@ -122,5 +141,15 @@ impl Cursor for VecCursor {
 
     fn value_slice(&self) -> Slice {
         Slice::from(self.value())
+    }
+
+    fn is_last_version(&self) -> bool {
+        let next = self.at.and_then(|at| self.entries.get(at + 1));
+        next.is_none_or(|next| next.0 != self.here().0)
+    }
+
+    fn is_first_version(&self) -> bool {
+        let previous = self.at.and_then(|at| self.entries.get(at.checked_sub(1)?));
+        previous.is_none_or(|previous| previous.0 != self.here().0)
     }
 }

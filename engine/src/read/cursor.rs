@@ -47,7 +47,10 @@ impl ReadCursor {
         for memtable in &view.memtables {
             if memtable.first_seq().is_some_and(|seq| seq <= visible) {
                 sources.push(Source::Memtable(memtable.cursor()));
-                cover.push_run(vec![Tombstones::Memtable(memtable.tombstones())]);
+                let tombstones = memtable.tombstones();
+                if !tombstones.is_empty() {
+                    cover.push_run(vec![Tombstones::Memtable(tombstones)]);
+                }
             }
         }
         let open = |file: &Arc<TableFile>, level| view.tables.get_at(file, &view.family, level);
@@ -238,6 +241,21 @@ impl Cursor for Source {
     fn value_slice(&self) -> Slice {
         each!(self, cursor => cursor.value_slice())
     }
+
+    #[inline]
+    fn entry(&self) -> (&[u8], Tag, &[u8]) {
+        each!(self, cursor => cursor.entry())
+    }
+
+    #[inline]
+    fn is_last_version(&self) -> bool {
+        each!(self, cursor => cursor.is_last_version())
+    }
+
+    #[inline]
+    fn is_first_version(&self) -> bool {
+        each!(self, cursor => cursor.is_first_version())
+    }
 }
 
 /// A cursor over tables that are disjoint and sorted. Opens them one at a time, when it gets there.
@@ -414,6 +432,21 @@ impl Cursor for LevelCursor {
     #[inline]
     fn value_slice(&self) -> Slice {
         self.here().value_slice()
+    }
+
+    #[inline]
+    fn entry(&self) -> (&[u8], Tag, &[u8]) {
+        self.here().entry()
+    }
+
+    #[inline]
+    fn is_last_version(&self) -> bool {
+        self.here().is_last_version()
+    }
+
+    #[inline]
+    fn is_first_version(&self) -> bool {
+        self.here().is_first_version()
     }
 }
 

@@ -51,6 +51,8 @@ pub struct Block {
     /// How many leading bytes all keys share.
     prefix_len: usize,
     len: usize,
+    /// True if some key has several versions.
+    has_repeats: bool,
 }
 
 impl Block {
@@ -94,7 +96,7 @@ impl Block {
         let mut buffer: Arc<[u8]> = std::iter::repeat_n(0u8, keys_len + values_len).collect();
         let bytes = Arc::get_mut(&mut buffer).ok_or_else(|| Error::corruption("a new buffer is shared"))?;
         let tags = words.get(len..).unwrap_or_default();
-        expand_keys(bytes, key_offsets, value_offsets, suffixes, tags)?;
+        let has_repeats = expand_keys(bytes, key_offsets, value_offsets, suffixes, tags)?;
 
         value_lens.fill_u32(&mut value_offsets[..len], VALUE_LEN_MAX as u64)?;
         let mut at = keys_len as u64;
@@ -126,7 +128,7 @@ impl Block {
                 words[len..].iter_mut().for_each(|tag| *tag = Tag(*tag).with_seq(seq).0);
             }
         }
-        Ok(Block { buffer, offsets, words, uniform, prefix_len, len })
+        Ok(Block { buffer, offsets, words, uniform, prefix_len, len, has_repeats })
     }
 
     /// The number of entries.
@@ -138,6 +140,12 @@ impl Block {
     /// True if there are none.
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// True if some key has several versions here.
+    #[inline]
+    pub fn has_repeats(&self) -> bool {
+        self.has_repeats
     }
 
     /// Bytes of memory.
@@ -216,14 +224,20 @@ impl std::fmt::Debug for Block {
 /// Gathers the entries of one block; used again after [`BlockBuilder::clear`].
 #[derive(Debug, Default)]
 pub struct BlockBuilder {
-    kinds: Vec<u8>,
-    seqs: Vec<SeqNo>,
-    shared_lens: Vec<u32>,
-    key_lens: Vec<u32>,
-    value_lens: Vec<u32>,
+    rows: Vec<Row>,
     suffixes: Vec<u8>,
     values: Vec<u8>,
     expanded: usize,
+}
+
+/// What an entry puts into the columns.
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    seq: SeqNo,
+    shared_len: u32,
+    key_len: u32,
+    value_len: u32,
+    kind: u8,
 }
 
 impl BlockBuilder {
@@ -234,13 +248,16 @@ impl BlockBuilder {
 
     /// Appends an entry that shares `shared` leading bytes with the one before. The caller sees to
     /// strict order, and to `shared` being 0 for the first entry and as large as can be otherwise.
+    #[inline]
     pub fn add(&mut self, shared: usize, key: &[u8], tag: Tag, value: &[u8]) {
         debug_assert!(shared == 0 || !self.is_empty());
-        self.kinds.push(tag.kind_byte());
-        self.seqs.push(tag.seq());
-        self.shared_lens.push(shared as u32);
-        self.key_lens.push(key.len() as u32);
-        self.value_lens.push(value.len() as u32);
+        self.rows.push(Row {
+            seq: tag.seq(),
+            shared_len: shared as u32,
+            key_len: key.len() as u32,
+            value_len: value.len() as u32,
+            kind: tag.kind_byte(),
+        });
         self.suffixes.extend_from_slice(&key[shared..]);
         self.values.extend_from_slice(value);
         self.expanded += key.len();
@@ -252,24 +269,28 @@ impl BlockBuilder {
         use super::strike::{Target, bytes, numbers};
         bytes(Target::Keys, &mut self.suffixes);
         bytes(Target::Values, &mut self.values);
-        bytes(Target::Kinds, &mut self.kinds);
-        numbers(Target::Sequences, &mut self.seqs);
-        numbers(Target::SharedLengths, &mut self.shared_lens);
-        numbers(Target::KeyLengths, &mut self.key_lens);
-        numbers(Target::ValueLengths, &mut self.value_lens);
+        let rows = &mut self.rows;
+        strike_column(rows, |column| bytes(Target::Kinds, column), |row| &mut row.kind);
+        strike_column(rows, |column| numbers(Target::Sequences, column), |row| &mut row.seq);
+        strike_column(rows, |column| numbers(Target::SharedLengths, column), |row| &mut row.shared_len);
+        strike_column(rows, |column| numbers(Target::KeyLengths, column), |row| &mut row.key_len);
+        strike_column(rows, |column| numbers(Target::ValueLengths, column), |row| &mut row.value_len);
     }
 
     /// The number of entries.
+    #[inline]
     pub fn len(&self) -> usize {
-        self.kinds.len()
+        self.rows.len()
     }
 
     /// True if there are none.
+    #[inline]
     pub fn is_empty(&self) -> bool {
-        self.kinds.is_empty()
+        self.rows.is_empty()
     }
 
     /// The size of both parts before compression, within a few bytes an entry.
+    #[inline]
     pub fn size(&self) -> usize {
         self.suffixes.len() + self.values.len() + ENTRY_OVERHEAD * self.len()
     }
@@ -277,6 +298,7 @@ impl BlockBuilder {
     /// True if the next entry, of which `fresh` key bytes are not shared, should go into another
     /// block: this one would exceed `block_size`, or a limit of the format, or four times the block
     /// size in memory.
+    #[inline]
     pub fn is_full_for(&self, fresh: usize, key_len: usize, value_len: usize, block_size: usize) -> bool {
         let added = fresh + value_len + ENTRY_OVERHEAD;
         !self.is_empty()
@@ -287,18 +309,18 @@ impl BlockBuilder {
 
     /// The smallest and largest sequence number.
     pub fn seq_bounds(&self) -> (SeqNo, SeqNo) {
-        let min = self.seqs.iter().copied().min().unwrap_or(0);
-        (min, self.seqs.iter().copied().max().unwrap_or(0))
+        let seqs = self.rows.iter().map(|row| (row.seq, row.seq));
+        seqs.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))).unwrap_or((0, 0))
     }
 
     /// Appends the keys part.
     pub fn encode_keys(&self, out: &mut Vec<u8>) {
         out.push(0);
-        column::put(out, self.kinds.iter().map(|&k| u64::from(k)));
-        column::put(out, self.seqs.iter().copied());
-        column::put(out, self.shared_lens.iter().map(|&n| u64::from(n)));
-        column::put(out, self.key_lens.iter().map(|&n| u64::from(n)));
-        column::put(out, self.value_lens.iter().map(|&n| u64::from(n)));
+        column::put(out, self.rows.iter().map(|row| u64::from(row.kind)));
+        column::put(out, self.rows.iter().map(|row| row.seq));
+        column::put(out, self.rows.iter().map(|row| u64::from(row.shared_len)));
+        column::put(out, self.rows.iter().map(|row| u64::from(row.key_len)));
+        column::put(out, self.rows.iter().map(|row| u64::from(row.value_len)));
         out.extend_from_slice(&self.suffixes);
     }
 
@@ -309,15 +331,19 @@ impl BlockBuilder {
 
     /// Forgets the entries, keeps the memory.
     pub fn clear(&mut self) {
-        self.kinds.clear();
-        self.seqs.clear();
-        self.shared_lens.clear();
-        self.key_lens.clear();
-        self.value_lens.clear();
+        self.rows.clear();
         self.suffixes.clear();
         self.values.clear();
         self.expanded = 0;
     }
+}
+
+/// Lets a strike hit one column of the rows.
+#[cfg(feature = "internals")]
+fn strike_column<T: Copy>(rows: &mut [Row], strike: impl Fn(&mut [T]), of: impl Fn(&mut Row) -> &mut T) {
+    let mut column: Vec<T> = rows.iter_mut().map(|row| *of(row)).collect();
+    strike(&mut column);
+    rows.iter_mut().zip(column).for_each(|(row, n)| *of(row) = n);
 }
 
 /// Room for the heads, then the tags unless all are the same.
@@ -351,16 +377,18 @@ fn check_kind(largest: u64) -> Result<()> {
     Err(Error::corruption(format!("a data block has an entry of kind {}", kind.name())))
 }
 
-/// Writes the full keys to the front of `bytes` and turns their lengths into offsets. Copies run in
-/// steps of 16 bytes where there is room, so bytes behind the keys are scratch.
+/// Writes the full keys to the front of `bytes` and turns their lengths into offsets; true if a key
+/// follows itself. Copies run in steps of 16 bytes where there is room, so bytes behind the keys are
+/// scratch.
 fn expand_keys(
     bytes: &mut [u8],
     key_offsets: &mut [u32],
     shared_lens: &[u32],
     suffixes: &[u8],
     tags: &[u64],
-) -> Result<()> {
+) -> Result<bool> {
     let (mut at, mut from, mut previous, mut previous_len) = (0, 0, 0, 0);
+    let mut has_repeats = false;
     let len = key_offsets.len() - 1;
     for (i, (offset, &shared)) in key_offsets.iter_mut().zip(&shared_lens[..len]).enumerate() {
         let (key_len, shared) = (*offset as usize, shared as usize);
@@ -370,6 +398,7 @@ fn expand_keys(
         let fresh = key_len - shared;
         // One byte tells the order, since the suffix begins where the two keys differ.
         let ascends = if fresh == 0 {
+            has_repeats |= i > 0;
             i == 0 || (shared == previous_len && tags.get(i).is_some_and(|tag| *tag < tags[i - 1]))
         } else {
             shared == previous_len || suffixes[from] > bytes[previous + shared]
@@ -389,7 +418,7 @@ fn expand_keys(
     if from != suffixes.len() {
         return Err(Error::corruption(format!("a block has {} key bytes too many", suffixes.len() - from)));
     }
-    Ok(())
+    Ok(has_repeats)
 }
 
 #[inline]

@@ -174,10 +174,17 @@ impl<'a> TableBuilder<'a> {
 
     /// Appends an entry, which must lie behind all others in internal order.
     pub fn add(&mut self, key: &[u8], tag: Tag, value: &[u8]) -> Result<()> {
+        self.add_hashed(key, hash_key(key), tag, value)
+    }
+
+    /// As [`TableBuilder::add`] for a key whose [`hash_key`] is known.
+    #[inline]
+    pub fn add_hashed(&mut self, key: &[u8], hash: u64, tag: Tag, value: &[u8]) -> Result<()> {
         let first = self.smallest.is_none();
         let shared = shared_prefix_len(&self.last_key, key);
         let same_key = !first && shared == key.len() && shared == self.last_key.len();
-        let ascends = first || if same_key { tag < self.last_tag } else { key[shared..] > self.last_key[shared..] };
+        // One byte tells the order, since the keys differ there or one of them ends.
+        let ascends = first || if same_key { tag < self.last_tag } else { key.get(shared) > self.last_key.get(shared) };
         if !ascends {
             return Err(Error::invalid("the entries of a table are not in strict order").with_file(&self.path));
         }
@@ -187,7 +194,7 @@ impl<'a> TableBuilder<'a> {
         check_value(value)?;
         if !same_key {
             check_key(key)?;
-            self.hashes.push(hash_key(key));
+            self.hashes.push(hash);
         }
         if self.block.is_full_for(key.len() - shared, key.len(), value.len(), self.options.block_size) {
             self.close_block(Some(key))?;

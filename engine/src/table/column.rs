@@ -15,8 +15,9 @@ use crate::error::{Error, Result};
 
 /// Appends a column of the numbers that `values` yields.
 pub fn put(out: &mut Vec<u8>, values: impl Iterator<Item = u64> + Clone) {
-    let base = values.clone().min().unwrap_or(0);
-    let spread = values.clone().max().unwrap_or(0) - base;
+    let bounds = values.clone().map(|v| (v, v)).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
+    let (base, largest) = bounds.unwrap_or((0, 0));
+    let spread = largest - base;
     let width = width_of(spread);
     put_varint(out, base);
     out.push(width as u8);

@@ -72,6 +72,39 @@ impl TableCursor {
         reached && self.table.filter().is_none_or(|f| f.may_contain(hash))
     }
 
+    /// The block it stands in; none while invalid.
+    pub fn block(&self) -> Option<&Arc<Block>> {
+        self.block.as_ref()
+    }
+
+    /// Moves to the first entry of the next block; invalid behind the last. Does nothing when invalid.
+    pub fn next_block(&mut self) -> Result<()> {
+        if self.block.is_none() {
+            return Ok(());
+        }
+        self.step_block()
+    }
+
+    /// As [`TableCursor::is_findable`] for every entry of the block it stands in, of whose keys `hashes`
+    /// are the hashes; `repeats` if the block in front ends with the key that this one begins with.
+    ///
+    /// The index is asked for the first and the last key only: what lies between them in order lies
+    /// between the same separators.
+    pub fn is_block_findable(&self, hashes: &[u64], repeats: bool) -> bool {
+        let (block, index) = (self.here(), self.table.index());
+        let Some(last) = block.len().checked_sub(1) else { return true };
+        let reached = |key: &[u8], repeats: bool| {
+            let first = index.find(key);
+            first == self.number
+                || repeats && first <= self.number && (first..self.number).all(|n| index.separator(n) == key)
+        };
+        let one_key = block.key(0) == block.key(last);
+        reached(block.key(0), repeats)
+            && reached(block.key(last), repeats && one_key)
+            && self.table.filter().is_none_or(|f| hashes.iter().all(|&hash| f.may_contain(hash)))
+    }
+
+    #[inline]
     fn here(&self) -> &Block {
         self.block.as_ref().expect("a cursor is asked only while it is valid")
     }
@@ -98,7 +131,11 @@ impl TableCursor {
             return Ok(());
         }
         self.sequential += 1;
-        let block = if self.options.read_ahead && self.sequential >= SEQUENTIAL_MIN {
+        // Nothing is gained by reading ahead of what the cache holds.
+        let cached = if self.ahead.is_none() { self.table.cached_block(next) } else { None };
+        let block = if cached.is_some() {
+            cached
+        } else if self.options.read_ahead && self.sequential >= SEQUENTIAL_MIN {
             let (table, fill) = (&self.table, self.options.fill_cache);
             let ahead = self.ahead.get_or_insert_with(|| Ahead::new(table.clone(), next, fill));
             match ahead.next_block() {
@@ -221,5 +258,23 @@ impl Cursor for TableCursor {
     #[inline]
     fn value_slice(&self) -> Slice {
         self.here().value_slice(self.at)
+    }
+
+    #[inline]
+    fn entry(&self) -> (&[u8], Tag, &[u8]) {
+        let block = self.here();
+        (block.key(self.at), block.tag(self.at), block.value(self.at))
+    }
+
+    #[inline]
+    fn is_last_version(&self) -> bool {
+        let block = self.here();
+        // What the next block begins with is not known here.
+        self.at + 1 < block.len() && !block.has_repeats()
+    }
+
+    #[inline]
+    fn is_first_version(&self) -> bool {
+        self.at > 0 && !self.here().has_repeats()
     }
 }
