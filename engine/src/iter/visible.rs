@@ -1,8 +1,9 @@
 //! What a reader at one sequence number sees: the newest visible value of each key of a range.
 //!
 //! Forward, the inner cursor stands on the entry that is shown, so key and value are borrowed from
-//! it. Backward, versions come oldest first, so the newest one so far is kept as two slices while
-//! the inner cursor goes on to the key before; it then stands in front of the shown key.
+//! it. Backward as well, where it knows that a key has one version. Else versions come oldest first, so
+//! the newest one so far is kept as two slices while the inner cursor goes on to the key before; it then
+//! stands in front of the shown key.
 //!
 //! Entries with numbers above the reader's may turn up or vanish from sight at any time, since
 //! memtables grow; they are passed over wherever they are met.
@@ -29,45 +30,44 @@ pub struct Visible<C, H = Arc<Fragments>> {
     first: Vec<u8>,
     limit: Option<Vec<u8>>,
     place: Place,
+    /// Key and value of an entry that was kept.
+    kept: Option<(Slice, Slice)>,
     /// The key last shown or found dead, while its other versions are passed over.
     passed: Vec<u8>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     Nowhere,
     /// The inner cursor stands on the entry.
-    Forward,
-    /// The entry, and the inner cursor stands somewhere before its key.
-    Backward {
-        key: Slice,
-        value: Slice,
-    },
+    Here,
+    /// The entry was kept, and the inner cursor stands somewhere before its key.
+    Kept,
 }
 
 impl<C: Cursor, H: HasFragments> Visible<C, H> {
     /// What a reader at `visible` sees of `cursor` under the tombstones of `cover`, within `range`.
     pub fn new(cursor: C, visible: SeqNo, cover: Cover<H>, range: &KeyRange) -> Visible<C, H> {
         let (first, limit) = (range.first(), range.limit());
-        Visible { cursor, visible, cover, first, limit, place: Place::Nowhere, passed: Vec::new() }
+        Visible { cursor, visible, cover, first, limit, place: Place::Nowhere, kept: None, passed: Vec::new() }
     }
 
     /// True while the cursor stands on a key.
     #[inline]
     pub fn valid(&self) -> bool {
-        !matches!(self.place, Place::Nowhere)
+        self.place != Place::Nowhere
     }
 
     /// Goes to the first key of the range.
     pub fn seek_to_first(&mut self) -> Result<()> {
-        self.place = Place::Nowhere;
+        self.leave();
         self.cursor.seek(&self.first, Tag::visible_at(self.visible))?;
         self.find_forward(false)
     }
 
     /// Goes to the last key of the range.
     pub fn seek_to_last(&mut self) -> Result<()> {
-        self.place = Place::Nowhere;
+        self.leave();
         match &self.limit {
             Some(limit) => self.cursor.seek_for_prev(limit, Tag::NEWEST)?,
             None => self.cursor.seek_to_last()?,
@@ -77,7 +77,7 @@ impl<C: Cursor, H: HasFragments> Visible<C, H> {
 
     /// Goes to the first key of the range at or behind `key`.
     pub fn seek(&mut self, key: &[u8]) -> Result<()> {
-        self.place = Place::Nowhere;
+        self.leave();
         self.cursor.seek(key.max(self.first.as_slice()), Tag::visible_at(self.visible))?;
         self.find_forward(false)
     }
@@ -87,7 +87,7 @@ impl<C: Cursor, H: HasFragments> Visible<C, H> {
         if self.limit.as_deref().is_some_and(|limit| key >= limit) {
             return self.seek_to_last();
         }
-        self.place = Place::Nowhere;
+        self.leave();
         self.cursor.seek_for_prev(key, Tag::OLDEST)?;
         self.find_backward()
     }
@@ -97,19 +97,39 @@ impl<C: Cursor, H: HasFragments> Visible<C, H> {
     #[allow(clippy::should_implement_trait, reason = "the field's name for it; it is not an iterator")]
     pub fn next(&mut self) -> Result<()> {
         match std::mem::replace(&mut self.place, Place::Nowhere) {
-            Place::Nowhere => return Ok(()),
-            Place::Forward => {
-                self.passed.clear();
-                self.passed.extend_from_slice(self.cursor.key());
+            Place::Nowhere => Ok(()),
+            Place::Here => {
+                let passing = self.pass();
                 self.cursor.next()?;
+                self.find_forward(passing)
             }
-            Place::Backward { key, .. } => {
-                self.passed.clear();
-                self.passed.extend_from_slice(&key);
-                self.cursor.seek(&key, Tag::OLDEST)?;
-            }
+            Place::Kept => self.next_after_kept(),
         }
+    }
+
+    #[cold]
+    fn next_after_kept(&mut self) -> Result<()> {
+        let Some((key, _)) = self.kept.take() else { return Ok(()) };
+        self.passed.clear();
+        self.passed.extend_from_slice(&key);
+        self.cursor.seek(&key, Tag::OLDEST)?;
         self.find_forward(true)
+    }
+
+    fn leave(&mut self) {
+        (self.place, self.kept) = (Place::Nowhere, None);
+    }
+
+    /// Before a step forward: keeps the key in `passed` if its other versions are still to be passed
+    /// over; true if so.
+    #[inline]
+    fn pass(&mut self) -> bool {
+        if self.cursor.is_last_version() {
+            return false;
+        }
+        self.passed.clear();
+        self.passed.extend_from_slice(self.cursor.key());
+        true
     }
 
     /// Goes to the previous key; does nothing when invalid.
@@ -118,8 +138,8 @@ impl<C: Cursor, H: HasFragments> Visible<C, H> {
         match std::mem::replace(&mut self.place, Place::Nowhere) {
             Place::Nowhere => return Ok(()),
             // The versions that lie before the shown one are too new, and are passed over.
-            Place::Forward => self.cursor.prev()?,
-            Place::Backward { .. } => {}
+            Place::Here => self.cursor.prev()?,
+            Place::Kept => self.kept = None,
         }
         self.find_backward()
     }
@@ -127,8 +147,8 @@ impl<C: Cursor, H: HasFragments> Visible<C, H> {
     /// The key. Only while valid.
     #[inline]
     pub fn key(&self) -> &[u8] {
-        match &self.place {
-            Place::Backward { key, .. } => key,
+        match &self.kept {
+            Some((key, _)) if self.place == Place::Kept => key,
             _ => self.cursor.key(),
         }
     }
@@ -136,30 +156,31 @@ impl<C: Cursor, H: HasFragments> Visible<C, H> {
     /// The value. Only while valid.
     #[inline]
     pub fn value(&self) -> &[u8] {
-        match &self.place {
-            Place::Backward { value, .. } => value,
+        match &self.kept {
+            Some((_, value)) if self.place == Place::Kept => value,
             _ => self.cursor.value(),
         }
     }
 
     /// The key, kept alive. Only while valid.
     pub fn key_slice(&self) -> Slice {
-        match &self.place {
-            Place::Backward { key, .. } => key.clone(),
+        match &self.kept {
+            Some((key, _)) if self.place == Place::Kept => key.clone(),
             _ => self.cursor.key_slice(),
         }
     }
 
     /// The value, kept alive. Only while valid.
     pub fn value_slice(&self) -> Slice {
-        match &self.place {
-            Place::Backward { value, .. } => value.clone(),
+        match &self.kept {
+            Some((_, value)) if self.place == Place::Kept => value.clone(),
             _ => self.cursor.value_slice(),
         }
     }
 
     /// From where the inner cursor stands to the next entry to show. `passing`: the versions of the
     /// key in `passed` are not to be shown.
+    #[inline]
     fn find_forward(&mut self, mut passing: bool) -> Result<()> {
         let mut steps = 0;
         while self.cursor.valid() {
@@ -188,12 +209,10 @@ impl<C: Cursor, H: HasFragments> Visible<C, H> {
                 continue;
             }
             if tag.is_put() && !self.cover.hides(key, tag.seq(), self.visible) {
-                self.place = Place::Forward;
+                self.place = Place::Here;
                 return Ok(());
             }
-            self.passed.clear();
-            self.passed.extend_from_slice(key);
-            passing = true;
+            passing = self.pass();
             steps = 0;
             self.cursor.next()?;
         }
@@ -204,8 +223,8 @@ impl<C: Cursor, H: HasFragments> Visible<C, H> {
     fn find_backward(&mut self) -> Result<()> {
         let mut too_new = 0;
         while self.cursor.valid() {
-            let tag = self.cursor.tag();
-            if self.cursor.key() < self.first.as_slice() {
+            let (key, tag) = (self.cursor.key(), self.cursor.tag());
+            if !self.first.is_empty() && key < self.first.as_slice() {
                 return Ok(());
             }
             if tag.seq() > self.visible {
@@ -221,10 +240,19 @@ impl<C: Cursor, H: HasFragments> Visible<C, H> {
                 }
                 continue;
             }
-            let (key, newest, value) = self.newest_backward()?;
             let uncovered = sabotage::is(Bug::BackwardUncovered);
+            if self.cursor.is_first_version() {
+                // Its only visible version: those behind were passed over before.
+                if tag.is_put() && (uncovered || !self.cover.hides(key, tag.seq(), self.visible)) {
+                    self.place = Place::Here;
+                    return Ok(());
+                }
+                self.cursor.prev()?;
+                continue;
+            }
+            let (key, newest, value) = self.newest_backward()?;
             if newest.is_put() && (uncovered || !self.cover.hides(&key, newest.seq(), self.visible)) {
-                self.place = Place::Backward { key, value };
+                (self.kept, self.place) = (Some((key, value)), Place::Kept);
                 return Ok(());
             }
         }
