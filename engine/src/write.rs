@@ -26,7 +26,8 @@ use crate::memtable::Memtable;
 use crate::options::Durability;
 use crate::record::{LogPosition, RecordHeader, RecordKind};
 use crate::sabotage::{self, Bug};
-use crate::store::{Family, LiveLog, Store, pressure};
+use crate::store::pressure::{self, Pace};
+use crate::store::{Family, LiveLog, Store};
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{self, Arc, Condvar, Mutex, sleep};
 use crate::wal::FIRST_RECORD;
@@ -57,8 +58,8 @@ struct Queue {
 
 struct Leader {
     last_seq: SeqNo,
-    /// Time that may be written without delay, from what the controller allowed and nobody used.
-    owed: Duration,
+    /// How fast it may go while the controller limits it.
+    pace: Pace,
     targets: Targets,
 }
 
@@ -166,7 +167,7 @@ impl Writer {
     /// The pipeline of `store`.
     pub fn new(store: Arc<Store>) -> Writer {
         let last_seq = store.published();
-        let leader = Leader { last_seq, owed: Duration::ZERO, targets: Targets::default() };
+        let leader = Leader { last_seq, pace: Pace::default(), targets: Targets::default() };
         Writer { store, queue: Mutex::new(Queue::default()), leader: Mutex::new(leader) }
     }
 
@@ -517,7 +518,7 @@ impl Writer {
     fn hold_back(&self, leader: &mut Leader, bytes: usize, since: Option<Duration>) -> Result<()> {
         let store = &self.store;
         if store.debt() < pressure::SLOWDOWN {
-            leader.owed = Duration::ZERO;
+            leader.pace.forgive();
             return Ok(());
         }
         let metrics = &store.context.metrics;
@@ -532,15 +533,22 @@ impl Writer {
             let stopped = step.is_err() && store.debt() >= 1.0;
             return if stopped { Err(stalled(store, Duration::ZERO)) } else { Ok(()) };
         }
-        if let Some(rate) = store.allowed_rate() {
-            leader.owed += Duration::from_secs_f64(bytes as f64 / rate);
-            // Shorter sleeps than this are rounded up by the system anyway.
-            if leader.owed >= Duration::from_micros(200) {
+        if let Some(rate) = store.allowed_rate()
+            && leader.pace.owe(bytes, rate)
+        {
+            let mut now = store.context.clock.now();
+            // The memtable has grown since; a flush may have ended.
+            store.update_debt();
+            let begun = now;
+            while store.debt() >= pressure::SLOWDOWN
+                && let Some(step) = leader.pace.pay(now)
+            {
+                sleep(step);
+                now = store.context.clock.now();
+            }
+            let slept = now.saturating_sub(begun);
+            if !slept.is_zero() {
                 metrics.slowdowns.inc();
-                let begun = store.context.clock.now();
-                sleep(leader.owed.min(pressure::STEP_MAX));
-                let slept = store.context.clock.now().saturating_sub(begun);
-                leader.owed = leader.owed.saturating_sub(slept).min(pressure::STEP_MAX);
                 metrics.slowdown_nanos.add(slept.as_nanos() as u64);
             }
         }

@@ -12,6 +12,8 @@ use std::time::Duration;
 pub const SLOWDOWN: f64 = 0.5;
 /// The longest single delay.
 pub const STEP_MAX: Duration = Duration::from_millis(1);
+/// The shortest: sleeps below it are rounded up by the system anyway.
+pub const STEP_MIN: Duration = Duration::from_micros(200);
 
 /// The measurements that make up the debt.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -54,6 +56,42 @@ pub fn allowed_rate(debt: f64, drain_rate: f64) -> Option<f64> {
     Some(drain_rate * (1.5 - over))
 }
 
+/// Spreads writes over time: what is written is owed as time at the allowed rate, and the time that
+/// passes pays it off, that of the writes themselves included. So a writer that is slower than the rate
+/// is not delayed at all. Credit is not saved up: who has paused begins anew.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pace {
+    owed: Duration,
+    /// When it was paid off last.
+    since: Duration,
+    /// The sleep that was asked for last, which counts whatever the clock says.
+    step: Duration,
+}
+
+impl Pace {
+    /// Owes the time of `bytes` at `rate` bytes a second; true if it is worth asking the clock and
+    /// [`Pace::pay`].
+    #[inline]
+    pub fn owe(&mut self, bytes: usize, rate: f64) -> bool {
+        self.owed += Duration::from_secs_f64(bytes as f64 / rate);
+        self.owed >= STEP_MIN
+    }
+
+    /// Pays with the time since the last payment; how long to sleep next, if that is worth it.
+    pub fn pay(&mut self, now: Duration) -> Option<Duration> {
+        let passed = now.saturating_sub(self.since).max(self.step);
+        self.owed = self.owed.saturating_sub(passed);
+        self.since = now;
+        self.step = if self.owed >= STEP_MIN { self.owed.min(STEP_MAX) } else { Duration::ZERO };
+        (!self.step.is_zero()).then_some(self.step)
+    }
+
+    /// Owes nothing any more.
+    pub fn forgive(&mut self) {
+        self.owed = Duration::ZERO;
+    }
+}
+
 /// An exponentially weighted average of a rate in bytes a second.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Rate(f64);
@@ -86,6 +124,26 @@ mod tests {
             let rate = allowed_rate(0.5 + f64::from(i) * 0.01, 100.0).unwrap_or_default();
             assert!(last - rate < 3.0, "a step of {}", last - rate);
             last = rate;
+        }
+    }
+
+    #[test]
+    fn only_a_writer_above_the_rate_is_delayed() {
+        // A thousand bytes a write at a million bytes a second: one write a millisecond.
+        for (own, expected) in [(1200, 0), (400, 600), (0, 1000)] {
+            let mut pace = Pace::default();
+            let (mut now, mut slept) = (Duration::from_secs(5), Duration::ZERO);
+            for _ in 0..1000 {
+                now += Duration::from_micros(own);
+                if pace.owe(1000, 1e6) {
+                    while let Some(step) = pace.pay(now) {
+                        assert!(step <= STEP_MAX);
+                        (now, slept) = (now + step, slept + step);
+                    }
+                }
+            }
+            let mean = slept.as_micros() as i64 / 1000;
+            assert!((mean - expected).abs() <= 2, "{mean} us of sleep a write of {own} us");
         }
     }
 
