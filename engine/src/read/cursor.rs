@@ -72,10 +72,12 @@ impl ReadCursor {
                 continue;
             }
             let mut run = Vec::new();
-            for file in files.list().iter().filter(|file| file.meta.range_deletes > 0) {
-                run.push(Tombstones::Table(open(file, level)?));
+            if view.version.has_range_deletes(level) {
+                for file in files.list().iter().filter(|file| file.meta.range_deletes > 0) {
+                    run.push(Tombstones::Table(open(file, level)?));
+                }
+                cover.push_run(run);
             }
-            cover.push_run(run);
             sources.push(Source::Level(LevelCursor {
                 tables: view.tables.clone(),
                 family: view.family.clone(),

@@ -246,6 +246,8 @@ impl Drop for Life {
 pub struct Version {
     /// Level 0 newest first (by largest sequence number, then number); the others by smallest key.
     pub levels: [Vec<Arc<TableFile>>; LEVELS],
+    /// By level, whether one of its tables has range tombstones.
+    range_deletes: [bool; LEVELS],
 }
 
 impl Version {
@@ -274,7 +276,15 @@ impl Version {
             tables.sort_by(|a, b| a.meta.smallest.cmp(&b.meta.smallest));
         }
         next.check_invariants()?;
+        for (tables, has) in next.levels.iter().zip(&mut next.range_deletes) {
+            *has = tables.iter().any(|t| t.meta.range_deletes > 0);
+        }
         Ok(next)
+    }
+
+    /// True if a table of the level has range tombstones.
+    pub fn has_range_deletes(&self, level: usize) -> bool {
+        self.range_deletes[level]
     }
 
     /// Fails if one of the truths of the module head does not hold.
