@@ -3,7 +3,8 @@
 //! A job is a value: flush a family, compact by a plan, remove files. In production a few threads
 //! take jobs as they come; with no background threads whoever needs work done runs it by
 //! [`Worker::step`]. Flushes come first, then files nobody needs, then the compaction with the
-//! highest score. One thread is kept free of compactions if there are two or more, so that a flush
+//! highest score. When nothing is left to do and nothing has been written for a while, level 0 is
+//! merged for the readers' sake; no wait for idleness waits for that. One thread is kept free of compactions if there are two or more, so that a flush
 //! never waits behind one.
 //!
 //! Always true: a table is the input of at most one running job, and no two running jobs write into
@@ -37,6 +38,8 @@ const RETRY_MAX: Duration = Duration::from_secs(60);
 const RETRY_NO_SPACE_MAX: Duration = Duration::from_secs(1);
 /// How long a wait for other jobs lasts before it looks around.
 const LOOK: Duration = Duration::from_millis(100);
+/// How long nothing must have been written and no job have ended before one begins that no limit asks for.
+const IDLE: Duration = Duration::from_secs(1);
 
 /// Schedules and runs background jobs of one store.
 pub struct Worker {
@@ -69,6 +72,8 @@ struct State {
     retry: BTreeMap<(FamilyId, Task), Retry>,
     /// Jobs that succeeded: what those who wait see of progress.
     succeeded: u64,
+    /// The last sequence number seen, and since when nothing has been written and no job has ended.
+    quiet: (SeqNo, Duration),
     /// Tables wholly under a range tombstone, by family, with the version they were found in.
     covered: BTreeMap<FamilyId, (Weak<Version>, SeqNo, BTreeSet<u64>)>,
 }
@@ -417,7 +422,8 @@ fn take_job(store: &Arc<Store>, shared: &Shared) -> Option<Job> {
     }
     // Whoever steps by hand asks for what is left, if only failed jobs are.
     let again = || choose(store, &state, true).filter(|_| store.is_stepped());
-    let Some(job) = choose(store, &state, false).or_else(again) else {
+    let required = choose(store, &state, false).or_else(again);
+    let Some(job) = required.or_else(|| choose_idle(store, &mut state)) else {
         forget_moot_failures(store, &mut state);
         return None;
     };
@@ -452,6 +458,32 @@ fn forget_moot_failures(store: &Arc<Store>, state: &mut State) {
 /// The failure that health reports: that of the job which is tried again last.
 fn failing(state: &State) -> Option<Error> {
     state.retry.values().max_by_key(|r| r.at).map(|r| r.error.clone())
+}
+
+/// A job that makes reads cheaper, once nothing has been written for a while and nothing is left to do.
+/// Nobody waits for one that has not begun.
+fn choose_idle(store: &Arc<Store>, state: &mut State) -> Option<Job> {
+    let (now, published) = (store.context.clock.now(), store.published());
+    if state.quiet.0 != published || state.running > 0 {
+        state.quiet = (published, now);
+    }
+    if now.saturating_sub(state.quiet.1) < IDLE || store.is_stepped() || store.reserve.is_short() {
+        return None;
+    }
+    let busy: BTreeSet<u64> = state.busy.iter().chain(state.excluded.keys()).copied().collect();
+    let (none, cursors) = (BTreeSet::new(), Default::default());
+    let oldest_snapshot = store.snapshots.summary().1.unwrap_or(published);
+    let picker_state = PickerState { busy: &busy, running: &[], covered: &none, cursors: &cursors, oldest_snapshot };
+    store.families().into_iter().find_map(|family| {
+        let failed = state.retry.contains_key(&(family.id, Task::Compaction));
+        let claimed = state.ranges.iter().any(|(id, _)| *id == family.id);
+        if failed || claimed {
+            return None;
+        }
+        let mut plan = picker::pick_idle(&family.view().version, &family.options(), &picker_state)?;
+        plan.family = family.id;
+        Some(Job::Compact(family, plan))
+    })
 }
 
 /// The most urgent job; `again` also takes those whose pause after a failure is not over.
@@ -620,8 +652,10 @@ fn run_job(store: &Arc<Store>, shared: &Shared, job: Job) -> Result<()> {
     // Whoever waits for running jobs may rely on all of the above, and on the tables of the plan having
     // been let go.
     drop(job);
+    let now = store.context.clock.now();
     let mut state = shared.state.lock();
     state.running -= 1;
+    state.quiet.1 = now;
     shared.changed.notify_all();
     shared.work.notify_all();
     drop(state);

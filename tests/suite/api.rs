@@ -4,6 +4,7 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use lignite::internals::clock::ManualClock;
 use lignite::internals::fs::mem::MemFs;
 use lignite::{
     Builder, CfOptions, Codec, ColumnFamily, Commit, Compression, Cursor, Db, Durability, ErrorKind, Event,
@@ -557,6 +558,29 @@ fn a_stall_ends_with_an_error_and_nothing_is_written() {
     db.resume_background();
     db.wait_for_idle().unwrap();
     db.put("again", "yes").unwrap();
+}
+
+#[test]
+fn in_quiet_times_level_0_becomes_one_run() {
+    let clock = Arc::new(ManualClock::new());
+    let options = quiet().background_threads(1);
+    let builder = Builder::new(options).fs(Arc::new(MemFs::new())).clock(clock.clone()).seed(1);
+    let db = builder.open("/db").unwrap();
+    for round in 0..3 {
+        (0..300).for_each(|n| drop(db.put(format!("{n:04}"), format!("{round}")).unwrap()));
+        db.flush().unwrap();
+    }
+    db.wait_for_idle().unwrap();
+    let tables = || db.stats().families[0].levels.iter().map(|l| l.tables).collect::<Vec<_>>();
+    assert_eq!(tables()[0], 3, "nobody waits for what no limit asks for");
+    while tables()[0] > 0 {
+        // The thread looks whether the last second was quiet; resuming wakes it.
+        clock.advance(Duration::from_millis(600));
+        db.pause_background();
+        db.resume_background();
+    }
+    assert_eq!(tables().iter().sum::<usize>(), 1);
+    assert_eq!(db.iter().map(|e| e.unwrap().value().unwrap().to_vec()).collect::<Vec<_>>(), [b"2"; 300]);
 }
 
 #[test]

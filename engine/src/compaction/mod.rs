@@ -31,6 +31,8 @@ pub enum Reason {
     Covered,
     /// A table was moved to a level that wants another codec.
     Codec,
+    /// Nothing is written, and readers are better off with fewer tables.
+    Idle,
     /// Somebody asked for it.
     Manual,
 }
@@ -44,6 +46,7 @@ impl Reason {
             Reason::Tombstones => "tombstones",
             Reason::Covered => "covered",
             Reason::Codec => "codec",
+            Reason::Idle => "idle",
             Reason::Manual => "manual",
         }
     }

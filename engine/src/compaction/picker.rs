@@ -9,7 +9,8 @@
 //! target (level 0: its tables by their limit); from 1 on it is compacted, highest score first.
 //! Within a level the table goes that overlaps the next level least. A table that overlaps nothing
 //! is moved. When no level is too large, tables that are mostly tombstones are rewritten, and when
-//! nothing else runs those that owe a codec.
+//! nothing else runs those that owe a codec. While nothing is written either, what lies in level 0 is
+//! merged although there is room for more.
 //!
 //! Two compactions never share a table, and never work on the same keys in the same levels: then the
 //! outputs of each fit wherever the other has got to, and what lies below a plan's range when it is
@@ -31,6 +32,9 @@ use crate::version::{TableFile, Version, max_upper};
 const MOVE_OVERLAP_MAX: u64 = 10;
 /// A compaction takes at most this many target sizes of inputs from its upper level.
 const INPUT_SIZES_MAX: u64 = 8;
+/// While nothing is written, level 0 is merged into the base level if that rewrites at most this many
+/// times its own size there.
+const IDLE_REWRITE_MAX: u64 = 4;
 
 /// What the picker must know beside the version.
 #[derive(Clone, Copy, Debug)]
@@ -135,8 +139,24 @@ pub fn pick(version: &Version, options: &CfOptions, state: &PickerState<'_>) -> 
     }
     let mut levels: Vec<usize> = (0..LEVELS - 1).filter(|l| shape.scores[*l] >= 1.0).collect();
     levels.sort_by(|a, b| shape.scores[*b].total_cmp(&shape.scores[*a]));
-    let sized = levels.into_iter().find_map(|level| if level == 0 { picker.level0() } else { picker.level(level) });
+    let sized = levels
+        .into_iter()
+        .find_map(|level| if level == 0 { picker.level0(Reason::Level0) } else { picker.level(level) });
     sized.or_else(|| picker.tombstones()).or_else(|| picker.codec())
+}
+
+/// A compaction that no limit asks for, for times when nothing is written: several tables of level 0
+/// become one run with what they overlap of the base level, so that reads ask one table instead of
+/// many. None if that would rewrite much for little.
+pub fn pick_idle(version: &Version, options: &CfOptions, state: &PickerState<'_>) -> Option<Plan> {
+    if version.levels[0].len() < 2 || !state.running.is_empty() {
+        return None;
+    }
+    let picker = Picker { version, options, state, shape: shape(version, options) };
+    let plan = picker.level0(Reason::Idle)?;
+    let lower = plan.inputs.iter().filter(|(level, _)| *level > 0).flat_map(|(_, tables)| tables);
+    let rewritten: u64 = lower.map(|t| t.meta.size).sum();
+    (rewritten <= IDLE_REWRITE_MAX * version.level_size(0)).then_some(plan)
 }
 
 /// The next step of a manual compaction on `level`: takes tables that touch `range` and have numbers
@@ -201,7 +221,7 @@ impl Picker<'_> {
         Some(Plan { drop_only: drop_only.clone(), ..self.empty(Reason::Covered, *level, *level) })
     }
 
-    fn level0(&self) -> Option<Plan> {
+    fn level0(&self, reason: Reason) -> Option<Plan> {
         // Tables of level 0 may overlap in any way, and older ones must not be left above newer
         // ones: all of them or none.
         let tables = self.version.levels[0].clone();
@@ -209,7 +229,7 @@ impl Picker<'_> {
             return None;
         }
         let skipped = usize::from(sabotage::is(Bug::BaseLevelSkipped) && self.shape.base_level + 1 < LEVELS);
-        self.plan(Reason::Level0, 0, self.shape.base_level + skipped, tables, true)
+        self.plan(reason, 0, self.shape.base_level + skipped, tables, true)
     }
 
     fn level(&self, level: usize) -> Option<Plan> {
@@ -481,6 +501,10 @@ mod tests {
                     self.running.push(RunningRange { from_level: level(0), to_level: level(1), smallest, largest });
                 }
                 "pick" => match pick(&version.unwrap(), &self.options, &state) {
+                    Some(plan) => writeln!(output, "{plan}").unwrap(),
+                    None => writeln!(output, "nothing").unwrap(),
+                },
+                "idle" => match pick_idle(&version.unwrap(), &self.options, &state) {
                     Some(plan) => writeln!(output, "{plan}").unwrap(),
                     None => writeln!(output, "nothing").unwrap(),
                 },
