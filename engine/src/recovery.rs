@@ -51,7 +51,8 @@ pub struct RecoveryStats {
     pub batches: u64,
     /// Bytes of log read.
     pub log_bytes: u64,
-    /// Bytes of a torn tail that were dropped.
+    /// Bytes of a torn tail that were dropped. Zeros at the end of a segment, which are space written
+    /// ahead, do not count.
     pub torn_tail_bytes: u64,
     /// Bytes of log from damage on that [`LogRecovery::SalvagePrefix`](crate::LogRecovery) gave up. What
     /// they held is lost to the database.
@@ -73,7 +74,7 @@ pub fn open(context: Context) -> Result<(Parts, RecoveryStats)> {
         Some(_) if context.options.error_if_exists => {
             return Err(Error::new(ErrorKind::AlreadyExists, "the database exists already").with_file(dir));
         }
-        Some(current) => Found::read(&context, &current)?,
+        Some(current) => Found::read(&context, &current, false)?,
         None => {
             refuse_headless(&context)?;
             Found::empty(&context)?
@@ -95,6 +96,8 @@ pub fn open_read_only(context: Context) -> Result<(Parts, RecoveryStats)> {
                 stats.nanos = context.clock.now().saturating_sub(begun).as_nanos() as u64;
                 return Ok((parts, stats));
             }
+            // The log grew under the eyes of the reader.
+            Err(e) if e.kind() == ErrorKind::Busy => last = None,
             Err(e) => {
                 // Something may have vanished because a live writer replaced it. It is a verdict
                 // only if the directory still says the same.
@@ -134,7 +137,7 @@ fn try_read_only(context: &Context) -> Result<(Parts, RecoveryStats)> {
         }
         return Err(missing(&context.dir));
     };
-    let (found, stats) = Found::read(context, &current)?;
+    let (found, stats) = Found::read(context, &current, true)?;
     for family in found.families.values() {
         for (_, table) in family.view().version.tables() {
             context.tables.get(table, &family.metrics)?;
@@ -304,17 +307,18 @@ impl Found {
     }
 
     /// Reads the state; a second time, if there is damage and the options ask for what lies before it.
-    fn read(context: &Context, current: &Current) -> Result<(Found, RecoveryStats)> {
-        match Found::try_read(context, current, false) {
+    /// `shared`: somebody may be writing meanwhile.
+    fn read(context: &Context, current: &Current, shared: bool) -> Result<(Found, RecoveryStats)> {
+        match Found::try_read(context, current, shared, false) {
             Err(e) if e.is_corruption() && context.options.log_recovery == LogRecovery::SalvagePrefix => {
                 tracing::warn!(error = %e, "salvaging what lies before the damage");
-                Found::try_read(context, current, true)
+                Found::try_read(context, current, shared, true)
             }
             outcome => outcome,
         }
     }
 
-    fn try_read(context: &Context, current: &Current, salvage: bool) -> Result<(Found, RecoveryStats)> {
+    fn try_read(context: &Context, current: &Current, shared: bool, salvage: bool) -> Result<(Found, RecoveryStats)> {
         let fs = &*context.fs;
         let dir = &context.dir;
         let seal = current.seal.as_ref();
@@ -362,7 +366,7 @@ impl Found {
             ..RecoveryStats::default()
         };
         let seal = seal.filter(|_| !salvage);
-        found.replay(context, seal, state.log_first, state.log_synced, salvage, &mut stats)?;
+        found.replay(context, seal, state.log_first, state.log_synced, shared, salvage, &mut stats)?;
         // Nobody can drop it; who opens the database relies on it.
         if !found.families.contains_key(&FamilyId::DEFAULT) {
             return Err(Error::corruption("the column family \"default\" is missing").with_file(&manifest_path));
@@ -388,6 +392,7 @@ impl Found {
         seal: Option<&Seal>,
         log_first: u64,
         log_synced: Option<LogPosition>,
+        shared: bool,
         salvage: bool,
         stats: &mut RecoveryStats,
     ) -> Result<()> {
@@ -422,7 +427,7 @@ impl Found {
                 batches += 1;
                 self.replay_record(context, header, payload, memtable_size)
             };
-            let rules = ReplayRules { db_id, log_first, durable_hint: hint, seal, live: false, salvage };
+            let rules = ReplayRules { db_id, log_first, durable_hint: hint, seal, live: false, shared, salvage };
             wal::replay(&*fs, &context.dir, &numbers, &rules, &mut visit).map_err(missing_is_damage)?
         };
         stats.batches = batches;

@@ -21,6 +21,8 @@
 //! defect at position x is damage only if such a record behind x, the manifest or a seal promises
 //! durability beyond x. Otherwise the log ends at x: everything behind it, later records and segments
 //! included, was never promised to anybody, and is dropped and counted. An end mark promises nothing.
+//! Zeros from a record's end to the end of the file are neither: space is written ahead of the records,
+//! and a process that dies leaves it. The segment ends where they begin, as if the file did.
 //!
 //! [`replay`] writes nothing, and holds one record in memory at a time.
 
@@ -35,7 +37,7 @@ use crate::filename::FileName;
 use crate::fs::{File, Fs, allocate_ahead};
 use crate::header::{FileHeader, FileKind, HEADER_LEN};
 use crate::key::{SEQ_MAX, SeqNo};
-use crate::record::reader::{Found, RecordReader};
+use crate::record::reader::{Found, RecordReader, len_without_zeros};
 use crate::record::writer::encode;
 use crate::record::{Place, RecordHeader, RecordKind};
 use crate::sabotage::{self, Bug};
@@ -287,6 +289,9 @@ pub struct ReplayRules<'a> {
     pub seal: Option<&'a Seal>,
     /// A writer may be at work: no verdict, stop at the first record that does not parse.
     pub live: bool,
+    /// A writer may be at work, and a verdict is wanted all the same: what looks like a defect is read
+    /// once more, and damage that has become a record meanwhile is `Busy`.
+    pub shared: bool,
     /// Damage ends the log where it lies instead of failing; [`LogScan::damage`] says what it is.
     pub salvage: bool,
 }
@@ -294,7 +299,15 @@ pub struct ReplayRules<'a> {
 impl<'a> ReplayRules<'a> {
     /// A database that nobody writes and whose manifest promises nothing.
     pub fn new(db_id: u128) -> ReplayRules<'a> {
-        ReplayRules { db_id, log_first: 0, durable_hint: LogPosition::START, seal: None, live: false, salvage: false }
+        ReplayRules {
+            db_id,
+            log_first: 0,
+            durable_hint: LogPosition::START,
+            seal: None,
+            live: false,
+            shared: false,
+            salvage: false,
+        }
     }
 }
 
@@ -326,7 +339,7 @@ pub struct LogScan {
     pub end: LogPosition,
     /// The sequence number behind the last record; none if no segment header was whole.
     pub next_seq: Option<SeqNo>,
-    /// Bytes behind the end that were dropped.
+    /// Bytes behind the end that were dropped, without the zeros at the end of each file.
     pub torn_tail_bytes: u64,
     /// Why the log ends there, unless it ends where the last file does.
     pub stopped: Option<String>,
@@ -384,15 +397,20 @@ pub fn replay(
         }
         let follows = segments.last().is_some_and(|s| s.number > at.segment);
         if promised > at || sabotage::is(Bug::TornTailRefused) || follows && sabotage::is(Bug::UncleanTailIsDamage) {
+            if rules.shared && is_record(&mut segments, at)? {
+                // What was promised beyond it was written after it, so it is there to be seen now.
+                return Err(Error::new(ErrorKind::Busy, "the log was written while it was read")
+                    .with_file(FileName::Wal(at.segment).path(dir))
+                    .with_offset(at.offset));
+            }
             scan.judge(damage(dir, at, &reason, promised), rules)?;
         }
     }
-    let dropped = |s: &Segment| match s.number.cmp(&at.segment) {
-        std::cmp::Ordering::Less => 0,
-        std::cmp::Ordering::Equal => s.file_len.saturating_sub(at.offset),
-        std::cmp::Ordering::Greater => s.file_len,
-    };
-    scan.torn_tail_bytes = segments.iter().map(dropped).sum();
+    for segment in segments.iter().filter(|s| s.number >= at.segment) {
+        let from = if segment.number == at.segment { at.offset } else { 0 };
+        let len = len_without_zeros(&*segment.file, &segment.path, segment.file_len)?;
+        scan.torn_tail_bytes += len.saturating_sub(from);
+    }
     scan.stopped = Some(reason);
     Ok(scan)
 }
@@ -485,7 +503,7 @@ fn scan_headers(
         }
     }
     let place = Place { db_id, number, salt: segment.salt };
-    let mut reader = RecordReader::new(file, path, place)?;
+    let mut reader = RecordReader::new(file, path, place)?.with_zeros_as_end();
     scan_records(&mut reader, FIRST_RECORD, visit)?;
     Ok(segment)
 }
@@ -593,6 +611,7 @@ impl Defect {
 struct Segment {
     number: u64,
     path: PathBuf,
+    file: Arc<dyn File>,
     file_len: u64,
     /// The header and what reads the records, as far as one copy of the header is whole.
     body: Option<(SegmentHeader, RecordReader)>,
@@ -628,11 +647,11 @@ impl Segment {
         let body = match first.or(second) {
             Ok(header) => {
                 let place = Place { db_id, number, salt: header.salt };
-                Some((header, RecordReader::new(file, &path, place)?))
+                Some((header, RecordReader::new(file.clone(), &path, place)?.with_zeros_as_end()))
             }
             Err(_) => None,
         };
-        Ok(Segment { number, path, file_len, body, defect })
+        Ok(Segment { number, path, file, file_len, body, defect })
     }
 
     /// The header, if all that is written of it is whole.
@@ -732,6 +751,7 @@ fn scan_chain(
         });
         let mut offset = FIRST_RECORD;
         let mut has_end_mark = false;
+        let mut read_again = false;
         let defect = loop {
             scan.end = LogPosition { segment: number, offset };
             scan.next_seq = Some(expected_seq);
@@ -748,6 +768,11 @@ fn scan_chain(
                     }
                     None => break None,
                 },
+                Ok(Found::Defect(_)) if rules.shared && !read_again => {
+                    read_again = true;
+                    reader.forget();
+                    continue;
+                }
                 Ok(Found::Defect(reason)) => break Some(reason),
                 Ok(Found::End) if sabotage::is(Bug::GapReplayed) => break None,
                 Ok(Found::End) => match stated_end {
@@ -787,6 +812,7 @@ fn scan_chain(
             }
             expected_seq += u64::from(count);
             offset = record.end;
+            read_again = false;
             if let Some(segment) = scan.segments.last_mut() {
                 (segment.valid_len, segment.has_end_mark) = (offset, has_end_mark);
             }
@@ -805,6 +831,14 @@ fn check_sequence(expected: SeqNo, found: SeqNo) -> Result<()> {
         return Ok(());
     }
     Err(Error::corruption(format!("the log has a gap: sequence number {expected} should come next, {found} does")))
+}
+
+/// True if there is a whole record now, after all.
+fn is_record(segments: &mut [Segment], at: LogPosition) -> Result<bool> {
+    let segment = segments.iter_mut().find(|s| s.number == at.segment && at.offset >= FIRST_RECORD);
+    let Some((_, reader)) = segment.and_then(|s| s.body.as_mut()) else { return Ok(false) };
+    reader.forget();
+    Ok(matches!(reader.read(at.offset)?, Found::Record(_)))
 }
 
 /// The greatest promise of all whole records behind a defect.
@@ -985,6 +1019,11 @@ mod tests {
         Ok((scan, seqs))
     }
 
+    /// The length without the zeros at the end: what counts as torn.
+    fn without_zeros(bytes: &[u8]) -> u64 {
+        bytes.iter().rposition(|&b| b != 0).map_or(0, |last| last as u64 + 1)
+    }
+
     fn nothing(_: LogPosition) -> LogPosition {
         LogPosition::START
     }
@@ -1032,8 +1071,8 @@ mod tests {
                     let (scan, seqs) = outcome.unwrap();
                     assert_eq!(scan.end, hit, "byte {offset} of {number}");
                     assert_eq!(seqs, log.seqs_before(hit));
-                    let behind: usize = log.files[i + 1..].iter().map(|f| f.1.len()).sum();
-                    assert_eq!(scan.torn_tail_bytes, bytes.len() as u64 - hit.offset + behind as u64);
+                    let behind: u64 = log.files[i + 1..].iter().map(|f| without_zeros(&f.1)).sum();
+                    assert_eq!(scan.torn_tail_bytes, without_zeros(&changed.files[i].1) - hit.offset + behind);
                 }
             }
         }
@@ -1048,7 +1087,8 @@ mod tests {
             cut.files[0].1.truncate(len as usize);
             let end = if len < FIRST_RECORD { at(3, 0) } else { log.hit(at(3, len)) };
             let (scan, seqs) = cut.replay(|rules| rules.log_first = 3).unwrap();
-            assert_eq!((scan.end, scan.torn_tail_bytes), (end, len - end.offset), "cut to {len}");
+            let torn = without_zeros(&cut.files[0].1).saturating_sub(end.offset);
+            assert_eq!((scan.end, scan.torn_tail_bytes), (end, torn), "cut to {len}");
             assert_eq!(seqs, log.seqs_before(end));
             for hint in &log.borders {
                 let outcome = cut.replay(|rules| rules.durable_hint = *hint);
@@ -1063,7 +1103,7 @@ mod tests {
         log.files[0].1.truncate(log.borders[2].offset as usize);
         let (scan, seqs) = log.replay(|_| ()).unwrap();
         assert_eq!((scan.end, seqs), (log.borders[2], vec![1, 3]));
-        assert_eq!(scan.torn_tail_bytes, log.files[1].1.len() as u64);
+        assert_eq!(scan.torn_tail_bytes, without_zeros(&log.files[1].1));
         let mut log = Log::build(&[3, 7], &all_before);
         log.files[0].1.truncate(log.borders[2].offset as usize);
         assert!(log.replay(|_| ()).unwrap_err().is_corruption());
@@ -1135,7 +1175,7 @@ mod tests {
         let mut again = log.clone();
         let second = log.files[1].1[first.end..first.end + 40].to_vec();
         again.files[1].1.extend_from_slice(&second);
-        assert_eq!(again.replay(|_| ()).unwrap().0.torn_tail_bytes, 40);
+        assert_eq!(again.replay(|_| ()).unwrap().0.torn_tail_bytes, without_zeros(&second));
         // A whole segment under another number, or of another database: what was promised is missed.
         let mut renamed = log.clone();
         renamed.files[1].0 = 9;
@@ -1182,16 +1222,96 @@ mod tests {
         assert_eq!(scan.stopped.unwrap(), "the record fails its checksum");
     }
 
+    /// The story: space was written ahead, and the process died. That is no tail; what was begun in it is.
     #[test]
-    fn zeros_and_hostile_lengths_are_a_torn_tail() {
+    fn zeros_behind_the_end_are_space_and_what_lies_in_them_is_a_tail() {
         let log = Log::build(&[3], &all_before);
-        let mut zeros = log.clone();
-        zeros.files[0].1.extend_from_slice(&[0; 4096]);
-        assert_eq!(zeros.replay(|_| ()).unwrap().0.torn_tail_bytes, 4096);
+        let len = log.files[0].1.len() as u64;
+        for room in [1, 8, 39, 40, 4096, 300_000] {
+            let mut zeros = log.clone();
+            zeros.files[0].1.resize(len as usize + room, 0);
+            let (scan, seqs) = zeros.replay(|rules| rules.durable_hint = at(3, len)).unwrap();
+            assert_eq!((scan.end, scan.torn_tail_bytes, scan.stopped, seqs.len()), (at(3, len), 0, None, 3));
+            // What was promised beyond is missed all the same.
+            assert!(zeros.replay(|rules| rules.durable_hint = at(3, len + 1)).unwrap_err().is_corruption());
+            // A record that was begun: counted up to its last byte that is there.
+            if room > 40 {
+                zeros.files[0].1[len as usize + 20] = 1;
+                let (scan, seqs) = zeros.replay(|_| ()).unwrap();
+                assert_eq!((scan.end, scan.torn_tail_bytes, seqs.len()), (at(3, len), 21, 3));
+                assert!(scan.stopped.is_some());
+            }
+        }
+    }
+
+    /// The last records became zeros: a tail like any other, damage if a later segment or the manifest
+    /// promised them.
+    #[test]
+    fn zeros_in_place_of_records_are_judged_by_the_promises() {
+        for (promise, damaged) in [(&nothing as &dyn Fn(LogPosition) -> LogPosition, false), (&all_before, true)] {
+            let mut log = Log::build(&[3, 7], promise);
+            let from = log.borders[1].offset;
+            log.files[0].1[from as usize..].fill(0);
+            let outcome = log.replay(|_| ());
+            assert_eq!(outcome.is_err(), damaged);
+            if let Ok((scan, seqs)) = outcome {
+                assert_eq!((scan.end, seqs.len()), (at(3, from), 1));
+                assert_eq!(scan.torn_tail_bytes, without_zeros(&log.files[1].1));
+            }
+            let alone = Log { files: log.files[..1].to_vec(), borders: log.borders.clone() };
+            assert_eq!(alone.replay(|_| ()).unwrap().1.len(), 1);
+            assert!(alone.replay(|rules| rules.durable_hint = at(3, from + 1)).is_err());
+        }
+        // Zeros with a record behind them are a hole, not an end.
+        let mut log = Log::build(&[3], &all_before);
+        let (from, to) = (log.borders[1].offset as usize, log.borders[2].offset as usize);
+        log.files[0].1[from..to].fill(0);
+        assert!(log.replay(|_| ()).unwrap_err().is_corruption());
+    }
+
+    #[test]
+    fn hostile_lengths_are_a_torn_tail() {
+        let log = Log::build(&[3], &all_before);
         let mut hostile = log.clone();
         let last = log.borders[2].offset as usize;
         hostile.files[0].1[last + 4..last + 8].copy_from_slice(&u32::MAX.to_le_bytes());
         assert_eq!(hostile.replay(|_| ()).unwrap().0.end, log.borders[2]);
+    }
+
+    /// The story: a reader finds a record half written, then the writer finishes it, syncs, and writes one
+    /// that says so. That is no damage: the reader begins again.
+    #[test]
+    fn a_record_that_is_finished_under_the_eyes_of_a_reader_is_no_damage() {
+        let log = Log::build(&[3], &all_before);
+        let fs = new_fs();
+        let path = FileName::Wal(3).path(dir());
+        let file = fs.create_new(&path).unwrap();
+        let (whole, begun) = (&log.files[0].1, log.borders[1].offset as usize + 20);
+        let mut torn = whole.clone();
+        torn[begun] ^= 1;
+        file.write_all_at(&torn, 0).unwrap();
+        for shared in [false, true] {
+            let rules = ReplayRules { shared, ..ReplayRules::new(DB) };
+            assert!(replay_seqs(&fs, &[3], &rules).unwrap_err().is_corruption(), "nobody finishes it");
+        }
+        let rules = ReplayRules { shared: true, ..ReplayRules::new(DB) };
+        let mut visited = 0;
+        let outcome = replay(&fs, dir(), &[3], &rules, &mut |_, _, _| {
+            visited += 1;
+            file.write_all_at(whole, 0).unwrap();
+            Ok(())
+        });
+        assert_eq!((outcome.unwrap().end, visited), (*log.borders.last().unwrap(), 3), "the second look suffices");
+        // Finished only when its promise has been found: it is whole when it is looked at for the third time.
+        let (faults, control) = FaultFs::new(Arc::new(fs));
+        for (shared, kind) in [(true, ErrorKind::Busy), (false, ErrorKind::Corruption)] {
+            let mut rule = Rule::new(Fault::WrongRead).kind(CallKind::Read).skip(1);
+            rule.times = 2;
+            control.add(rule);
+            let rules = ReplayRules { shared, ..ReplayRules::new(DB) };
+            assert_eq!(replay_seqs(&*faults, &[3], &rules).unwrap_err().kind(), kind);
+            control.heal();
+        }
     }
 
     #[test]
@@ -1228,7 +1348,8 @@ mod tests {
         control.heal();
         assert_eq!(w.append(&batch(3, 1, LogPosition::START), b"").unwrap_err().kind(), ErrorKind::Poisoned);
         let (scan, seqs) = replay_seqs(&memory, &[3], &ReplayRules::new(DB)).unwrap();
-        assert_eq!((seqs, scan.torn_tail_bytes), (vec![1, 2], 20));
+        // Twenty bytes, of which the last three are zeros.
+        assert_eq!((seqs, scan.torn_tail_bytes), (vec![1, 2], 17));
     }
 
     #[test]

@@ -387,6 +387,7 @@ impl Survey {
             durable_hint: promised.unwrap_or(LogPosition::START),
             seal: seal.as_ref(),
             live: false,
+            shared: false,
             salvage: false,
         };
         let mut judge = LogJudge::new(fs, &self.dir, self.state.as_ref().filter(|_| self.complete));

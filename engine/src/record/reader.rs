@@ -55,6 +55,10 @@ pub struct RecordReader {
     window_at: u64,
     /// Bytes that [`RecordReader::find`] may still hold against a checksum.
     find_budget: u64,
+    /// True if zeros up to the end of the file are its end.
+    zeros_end_it: bool,
+    /// From here on there are only zeros, as far as that is known.
+    zero_from: Option<u64>,
 }
 
 impl RecordReader {
@@ -63,7 +67,31 @@ impl RecordReader {
         let len = file.len().map_err(|e| Error::io("read the length", path, e))?;
         // Honest files need their own length once. The rest is for payloads that look like records.
         let find_budget = len.saturating_mul(8).saturating_add(64 << 20);
-        Ok(RecordReader { file, path: path.to_path_buf(), len, place, window: Vec::new(), window_at: 0, find_budget })
+        Ok(RecordReader {
+            file,
+            path: path.to_path_buf(),
+            len,
+            place,
+            window: Vec::new(),
+            window_at: 0,
+            find_budget,
+            zeros_end_it: false,
+            zero_from: None,
+        })
+    }
+
+    /// Takes zeros that reach to the end of the file for its end: space that was written ahead of the
+    /// records, as in a log segment, and that the process did not live to use.
+    #[must_use]
+    pub fn with_zeros_as_end(mut self) -> RecordReader {
+        self.zeros_end_it = true;
+        self
+    }
+
+    /// Forgets what was read, so that the next call sees what the file holds then.
+    pub fn forget(&mut self) {
+        self.window.clear();
+        self.zero_from = None;
     }
 
     /// The file's length in bytes when it was opened.
@@ -73,7 +101,7 @@ impl RecordReader {
 
     /// What lies at `offset`, a multiple of 8.
     pub fn read(&mut self, offset: u64) -> Result<Found<'_>> {
-        if offset >= self.len {
+        if offset >= self.len || self.zeros_end_it && self.is_zero_from(offset)? {
             return Ok(Found::End);
         }
         let left = self.len - offset;
@@ -131,6 +159,25 @@ impl RecordReader {
         Ok(None)
     }
 
+    /// True if nothing but zeros follows. Reads forward, so that beside a writer, who writes in that
+    /// direction as well, a record is not taken for zeros with something behind them.
+    fn is_zero_from(&mut self, offset: u64) -> Result<bool> {
+        if self.zero_from.is_some_and(|zero| offset >= zero) {
+            return Ok(true);
+        }
+        let mut at = offset;
+        while at < self.len {
+            self.load(at, 1)?;
+            let bytes = self.view(at, self.window.len());
+            if bytes.is_empty() || bytes.iter().any(|&byte| byte != 0) {
+                return Ok(false);
+            }
+            at += bytes.len() as u64;
+        }
+        self.zero_from = Some(offset);
+        Ok(true)
+    }
+
     /// The header at `offset`, unchecked; none if the file ends within it.
     fn raw_header(&mut self, offset: u64) -> Result<Option<RawHeader>> {
         self.load(offset, RECORD_HEADER_LEN)?;
@@ -170,6 +217,22 @@ impl RecordReader {
         let end = (start + len).min(self.window.len());
         &self.window[start.min(end)..end]
     }
+}
+
+/// The length of a file of `len` bytes without the zeros at its end.
+pub fn len_without_zeros(file: &dyn File, path: &Path, len: u64) -> Result<u64> {
+    let mut buffer = vec![0; 64 << 10];
+    let mut end = len;
+    while end > 0 {
+        let at = end.saturating_sub(buffer.len() as u64);
+        let piece = &mut buffer[..(end - at) as usize];
+        let n = file.read_at(piece, at).map_err(|e| Error::io("read", path, e).with_offset(at))?;
+        if let Some(last) = piece[..n].iter().rposition(|&byte| byte != 0) {
+            return Ok(at + last as u64 + 1);
+        }
+        end = at;
+    }
+    Ok(0)
 }
 
 /// The fields of a record header as they lie there.
