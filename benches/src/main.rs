@@ -6,6 +6,7 @@
     reason = "measuring needs the clock and the file system of the machine, not the engine's doors to them"
 )]
 
+mod log;
 mod reference;
 mod sizes;
 mod solo;
@@ -44,6 +45,8 @@ enum Command {
     Mixed(solo::MixedOptions),
     /// Write from several threads, each record synced
     Sync(solo::SyncOptions),
+    /// Compare the two ways to append to the log
+    Log(log::LogOptions),
 }
 
 fn main() -> ExitCode {
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Command::Scan(options) => solo::scan(options),
         Command::Mixed(options) => solo::mixed(options),
         Command::Sync(options) => solo::sync(options),
+        Command::Log(options) => log::run(options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

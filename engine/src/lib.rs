@@ -111,7 +111,7 @@ pub use event::{Event, EventListener};
 pub use key::{BATCH_LEN_MAX, FAMILY_NAME_LEN_MAX, KEY_LEN_MAX, VALUE_LEN_MAX};
 pub use metrics::{CodecCounters, Counters};
 pub use options::{
-    BlockCodec, CfOptions, Codec, Compression, Durability, FilterPolicy, LogRecovery, Options, register_codec,
+    BlockCodec, CfOptions, Codec, Compression, Durability, FilterPolicy, LogMode, LogRecovery, Options, register_codec,
 };
 pub use recovery::RecoveryStats;
 pub use repair::salvage::SalvageReport;

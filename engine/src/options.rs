@@ -37,6 +37,23 @@ pub enum LogRecovery {
     SalvagePrefix,
 }
 
+/// How records get into the log. What a write guarantees is the same either way: when it returns, the
+/// record is in the operating system's memory, and a sync of the device makes it durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum LogMode {
+    /// `Mapped` on ext4 and XFS under Linux, `Positioned` elsewhere.
+    #[default]
+    Auto,
+    /// By stores into a memory map of the log, whose space is written ahead with zeros: a write makes no
+    /// system call. `Positioned` where files cannot be mapped. A device that fails to read back a page of
+    /// the log, or somebody who cuts the file, ends the process (`SIGBUS`); on a file system that copies
+    /// on write a full disk can do the same. For tests, and for file systems that you know to be sound.
+    Mapped,
+    /// By a positioned write for each group of batches.
+    Positioned,
+}
+
 /// Options of a database.
 ///
 /// ```
@@ -81,6 +98,9 @@ pub struct Options {
     pub log_size_max: u64,
     /// Size at which a log segment is closed and the next begun. Default: 32 MiB.
     pub log_segment_size: u64,
+    /// How records get into the log. Default: [`LogMode::Auto`]. `Positioned` for who would rather pay a
+    /// system call a write than map a file.
+    pub log_mode: LogMode,
     /// Threads for flush and compaction; 0 runs every job on the thread that needs it (for tests).
     /// Default: the number of cores, at least 2 and at most 8.
     pub background_threads: usize,
@@ -107,6 +127,7 @@ impl Default for Options {
             memtable_size: 64 << 20,
             log_size_max: 256 << 20,
             log_segment_size: 32 << 20,
+            log_mode: LogMode::Auto,
             background_threads: cores.clamp(2, 8),
             decode_threads: cores - 1,
             open_tables_max: 1000,
@@ -145,6 +166,7 @@ impl Options {
         memtable_size: usize,
         log_size_max: u64,
         log_segment_size: u64,
+        log_mode: LogMode,
         background_threads: usize,
         decode_threads: usize,
         open_tables_max: usize,

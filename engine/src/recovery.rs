@@ -24,7 +24,7 @@ use crate::memtable::Memtable;
 use crate::options::LogRecovery;
 use crate::record::{LogPosition, RecordHeader, RecordKind};
 use crate::sabotage::{self, Bug};
-use crate::store::log::Segment;
+use crate::store::log::{Appending, Segment};
 use crate::store::obsolete::Obsolete;
 use crate::store::reserve::Reserve;
 use crate::store::{self, Context, Family, LiveLog, Parts};
@@ -641,6 +641,7 @@ fn take_over(context: Context, mut found: Found, lock: Box<dyn FileLock>) -> Res
             context.dir.clone(),
             found.db_id,
             context.seed,
+            Appending { mode: context.options.log_mode, segment_size: context.options.log_segment_size },
             context.metrics.clone(),
             segment_number,
             found.kept.clone(),

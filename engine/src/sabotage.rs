@@ -105,6 +105,8 @@ bugs! {
     LastNumberForgotten "last-number-forgotten" None, "Recovery does not count the numbers in the log as used.";
     SnapshotSeesNext "snapshot-sees-next" None, "A snapshot sees the write that follows it.";
     BackwardUncovered "backward-uncovered" None, "Going backward, range deletes hide nothing.";
+    SpaceNotWritten "space-not-written" Some(67), "Records are stored into a mapped log where no space was written.";
+    SpaceOverRecords "space-over-records" None, "Space ahead of the log is written from too early a place.";
     MultiGetUncovered "multi-get-uncovered" None, "Range deletes in tables hide nothing from multi_get.";
 }
 

@@ -24,6 +24,10 @@
 //! Zeros from a record's end to the end of the file are neither: space is written ahead of the records,
 //! and a process that dies leaves it. The segment ends where they begin, as if the file did.
 //!
+//! **Two ways to append.** By positioned writes; or, once [`SegmentWriter::map`] was asked for it, by stores
+//! into a mapping of the file. Nothing is stored where no zeros were written before ([`Room`]), so a
+//! full disk shows before a record is begun, and a store cannot fail.
+//!
 //! [`replay`] writes nothing, and holds one record in memory at a time.
 
 use std::fmt;
@@ -32,16 +36,18 @@ use std::path::{Path, PathBuf};
 
 use crate::checksum::{FileHasher, crc32};
 use crate::coding::{Input, put_u32, put_u64};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, is_no_space};
 use crate::filename::FileName;
-use crate::fs::{File, Fs, allocate_ahead};
+use crate::fs::{File, Fs, Mapping, allocate_ahead};
 use crate::header::{FileHeader, FileKind, HEADER_LEN};
 use crate::key::{SEQ_MAX, SeqNo};
+use crate::options::LogMode;
 use crate::record::reader::{Found, RecordReader, len_without_zeros};
-use crate::record::writer::encode;
-use crate::record::{Place, RecordHeader, RecordKind};
+use crate::record::writer::{check_payload, encode, encode_into};
+use crate::record::{Place, RecordHeader, RecordKind, record_len};
 use crate::sabotage::{self, Bug};
-use crate::sync::Arc;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Arc, Mutex};
 
 pub use crate::record::LogPosition;
 
@@ -56,6 +62,15 @@ pub const FIRST_RECORD: u64 = (HEADER_LEN + 2 * SEGMENT_HEADER_LEN) as u64;
 const ALLOCATE_STEP_MAX: u64 = 4 << 20;
 const ALLOCATE_STEP_MIN: u64 = 64 << 10;
 
+/// How many bytes are written ahead at once by whoever has time, and by a writer who cannot wait; less in a
+/// segment that stays small.
+const ROOM_STEP: u64 = 1 << 20;
+const ROOM_STEP_LATE: u64 = 64 << 10;
+const ROOM_STEP_MIN: u64 = 4 << 10;
+
+/// What is mapped beyond the expected length of a segment, for the group that fills it.
+const MAPPED_BEYOND: u64 = 2 << 20;
+
 /// Writes one segment. Not shared: the one who commits owns it.
 pub struct SegmentWriter {
     file: Arc<dyn File>,
@@ -66,6 +81,13 @@ pub struct SegmentWriter {
     allocated: u64,
     state: WriterState,
     buffer: Vec<u8>,
+    /// None where records are appended by positioned writes.
+    mapped: Option<Mapped>,
+}
+
+struct Mapped {
+    mapping: Box<dyn Mapping>,
+    room: Arc<Room>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,7 +133,45 @@ impl SegmentWriter {
             allocated: 0,
             state: WriterState::Open,
             buffer: Vec::new(),
+            mapped: None,
         })
+    }
+
+    /// Maps the segment, which is expected to become `expected_len` bytes long, if `mode` says so and the
+    /// file can be mapped. Otherwise it goes on by positioned writes, as it does whenever a mapping does
+    /// not reach far enough.
+    pub fn map(&mut self, mode: LogMode, expected_len: u64) {
+        let wanted = match mode {
+            LogMode::Auto => self.file.is_mappable(),
+            LogMode::Mapped => true,
+            LogMode::Positioned => false,
+        };
+        if !wanted {
+            return;
+        }
+        match self.file.map(expected_len.saturating_add(MAPPED_BEYOND)) {
+            Ok(mapping) => {
+                let room = Arc::new(Room::new(self.file.clone(), self.end, expected_len));
+                self.mapped = Some(Mapped { mapping, room });
+            }
+            Err(error) => tracing::debug!(%error, path = %self.path.display(), "the log is not mapped"),
+        }
+    }
+
+    /// True while records are stored, not written.
+    pub fn is_mapped(&self) -> bool {
+        self.mapped.is_some()
+    }
+
+    /// The space behind the end of a mapped segment, for who writes it ahead.
+    pub fn room(&self) -> Option<Arc<Room>> {
+        self.mapped.as_ref().map(|mapped| mapped.room.clone())
+    }
+
+    /// True, once, when it is time to write more of the space ahead.
+    #[inline]
+    pub fn wants_room(&self) -> bool {
+        self.mapped.as_ref().is_some_and(|mapped| mapped.room.is_wanted(self.end))
     }
 
     /// Appends one record; see [`SegmentWriter::append_many`].
@@ -119,10 +179,11 @@ impl SegmentWriter {
         self.append_many(&[(*header, payload)])
     }
 
-    /// Appends records with one write and says where the log ends then.
+    /// Appends records with one write, or one store, and says where the log ends then.
     ///
     /// On failure the segment is cut back to its old end, so none of the records is in the log. If
-    /// that fails too, the writer is broken: this and every later call fails with `Poisoned`.
+    /// that fails too, the writer is broken: this and every later call fails with `Poisoned`. In a mapped
+    /// segment only the space ahead can fail, which changes nothing that counts.
     pub fn append_many(&mut self, records: &[(RecordHeader, &[u8])]) -> Result<LogPosition> {
         match self.state {
             WriterState::Open => {}
@@ -131,9 +192,13 @@ impl SegmentWriter {
                 return Err(Error::new(ErrorKind::Poisoned, "an earlier write to the log failed").with_file(&self.path));
             }
         }
+        let (len, next_seq) = self.check_group(records)?;
+        if self.store_group(records, len, next_seq)? {
+            return Ok(self.end());
+        }
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.clear();
-        let outcome = self.write_group(&mut buffer, records);
+        let outcome = self.write_group(&mut buffer, records, next_seq);
         // A huge batch is rare; its memory is not kept.
         if buffer.capacity() <= 4 << 20 {
             self.buffer = buffer;
@@ -147,7 +212,20 @@ impl SegmentWriter {
         let mark = RecordHeader { kind: RecordKind::End, first_seq: self.next_seq, count: 0, synced };
         let end = self.append(&mark, &[])?;
         self.state = WriterState::Finished;
+        self.give_back_room();
         Ok(end)
+    }
+
+    /// Ends the mapping and cuts off the space that was written ahead. If that fails, zeros stay behind
+    /// the end, where they say nothing.
+    pub fn give_back_room(&mut self) {
+        if let Some(Mapped { mapping, room }) = self.mapped.take() {
+            room.close();
+            drop(mapping);
+            if let Err(error) = self.file.set_len(self.end) {
+                tracing::debug!(%error, path = %self.path.display(), "the log keeps space that it does not need");
+            }
+        }
     }
 
     /// True once it has its end mark.
@@ -180,8 +258,9 @@ impl SegmentWriter {
         self.next_seq
     }
 
-    fn write_group(&mut self, buffer: &mut Vec<u8>, records: &[(RecordHeader, &[u8])]) -> Result<()> {
-        let mut next_seq = self.next_seq;
+    /// How many bytes the records take, and the sequence number behind them.
+    fn check_group(&self, records: &[(RecordHeader, &[u8])]) -> Result<(u64, SeqNo)> {
+        let (mut len, mut next_seq) = (0, self.next_seq);
         for (header, payload) in records {
             // Numbers are dense: a hole written now is a log that cannot be replayed later.
             if header.first_seq != next_seq || u64::from(header.count) > SEQ_MAX.saturating_sub(next_seq) {
@@ -191,6 +270,48 @@ impl SegmentWriter {
                 )));
             }
             next_seq += u64::from(header.count);
+            check_payload(payload)?;
+            len += record_len(payload.len());
+        }
+        Ok((len, next_seq))
+    }
+
+    /// Stores the records through the mapping; false if there is none that reaches so far.
+    fn store_group(&mut self, records: &[(RecordHeader, &[u8])], len: u64, next_seq: SeqNo) -> Result<bool> {
+        let Some(mapped) = &mut self.mapped else { return Ok(false) };
+        let (begin, end) = (self.end, self.end + len);
+        if end > mapped.mapping.len() {
+            // The zeros that are there are written over.
+            mapped.room.close();
+            self.mapped = None;
+            return Ok(false);
+        }
+        if !sabotage::is(Bug::SpaceNotWritten) {
+            mapped.room.reach(end).map_err(|e| Error::io("reserve space for the log", &self.path, e))?;
+        }
+        let place = &self.place;
+        let stored = mapped.mapping.store(begin, len as usize, &mut |mut out| {
+            let mut offset = begin;
+            for (header, payload) in records {
+                let len = record_len(payload.len());
+                let (record, rest) = std::mem::take(&mut out).split_at_mut(len as usize);
+                encode_into(record, place, offset, header, payload);
+                (out, offset) = (rest, offset + len);
+            }
+        });
+        if let Err(e) = stored {
+            // No real mapping fails so.
+            self.state = WriterState::Broken;
+            let error = Error::io("store into the log", &self.path, e).with_offset(begin);
+            return Err(error.with_kind(ErrorKind::Poisoned));
+        }
+        self.end = end;
+        self.next_seq = next_seq;
+        Ok(true)
+    }
+
+    fn write_group(&mut self, buffer: &mut Vec<u8>, records: &[(RecordHeader, &[u8])], next_seq: SeqNo) -> Result<()> {
+        for (header, payload) in records {
             encode(buffer, &self.place, self.end + buffer.len() as u64, header, payload)?;
         }
         let end = self.end + buffer.len() as u64;
@@ -232,6 +353,114 @@ impl SegmentWriter {
 impl fmt::Debug for SegmentWriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SegmentWriter(end {}, next {}, {:?})", self.end(), self.next_seq, self.state)
+    }
+}
+
+/// The space behind the end of a mapped segment, which is written with zeros before it is used: then the
+/// disk has a block for each byte, and a store needs none.
+///
+/// Whoever has time writes it ahead; a writer who comes too late does a little of it himself. They take
+/// turns, so that nobody writes zeros over records.
+pub struct Room {
+    file: Arc<dyn File>,
+    /// Zeros, or records, are written up to here; so long is the file.
+    ready: AtomicU64,
+    /// It has been asked for more.
+    asked: AtomicBool,
+    /// As long as the segment is expected to become: nothing is written ahead beyond it.
+    expected_len: u64,
+    step: u64,
+    step_late: u64,
+    turn: Mutex<Turn>,
+}
+
+struct Turn {
+    /// The segment is no longer stored into, and may have been cut.
+    closed: bool,
+}
+
+impl Room {
+    /// The room of a segment that is written up to `len`.
+    fn new(file: Arc<dyn File>, len: u64, expected_len: u64) -> Room {
+        Room {
+            file,
+            ready: AtomicU64::new(len),
+            asked: AtomicBool::new(false),
+            expected_len,
+            step: (expected_len / 4).clamp(ROOM_STEP_MIN, ROOM_STEP),
+            step_late: (expected_len / 8).clamp(ROOM_STEP_MIN, ROOM_STEP_LATE),
+            turn: Mutex::new(Turn { closed: false }),
+        }
+    }
+
+    /// Makes sure that the room reaches up to `end`. If it cannot, nothing has changed.
+    fn reach(&self, end: u64) -> io::Result<()> {
+        if end <= self.ready.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let _turn = self.turn.lock();
+        let ready = self.ready.load(Ordering::Acquire);
+        if end <= ready {
+            return Ok(());
+        }
+        let wanted = end.next_multiple_of(self.step_late).min(self.expected_len.max(end));
+        match self.write(ready, wanted) {
+            Err(e) if is_no_space(e.kind()) && wanted > end => self.write(ready, end)?,
+            outcome => outcome?,
+        }
+        self.asked.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// True, once, when less than half a step is ready behind `end`.
+    #[inline]
+    fn is_wanted(&self, end: u64) -> bool {
+        let ready = self.ready.load(Ordering::Relaxed);
+        ready < end + self.step / 2
+            && ready < self.expected_len
+            && !self.asked.load(Ordering::Relaxed)
+            && !self.asked.swap(true, Ordering::Relaxed)
+    }
+
+    /// Writes the next step ahead. If it fails, the writer meets the reason when he needs the space, and
+    /// asks again when there was some.
+    pub fn prepare(&self) {
+        let turn = self.turn.lock();
+        let mut ready = self.ready.load(Ordering::Acquire);
+        if turn.closed || ready >= self.expected_len {
+            return;
+        }
+        if sabotage::is(Bug::SpaceOverRecords) {
+            ready = FIRST_RECORD.max(ready.saturating_sub(self.step));
+        }
+        if self.write(ready, (ready + self.step).min(self.expected_len)).is_ok() {
+            self.asked.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Nothing is written ahead any more.
+    fn close(&self) {
+        self.turn.lock().closed = true;
+    }
+
+    /// Writes zeros, whose space is set aside first. The caller has the turn.
+    fn write(&self, from: u64, to: u64) -> io::Result<()> {
+        static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+        let written = self.file.allocate(to).and_then(|()| {
+            let mut at = from;
+            while at < to {
+                let n = (to - at).min(ZEROS.len() as u64);
+                self.file.write_all_at(&ZEROS[..n as usize], at)?;
+                at += n;
+            }
+            Ok(())
+        });
+        match written {
+            Ok(()) => self.ready.store(to, Ordering::Release),
+            // What a failed call has got stays with the file, and would be missed elsewhere.
+            Err(_) => drop(self.file.set_len(from)),
+        }
+        written
     }
 }
 
@@ -1352,6 +1581,170 @@ mod tests {
         assert_eq!((seqs, scan.torn_tail_bytes), (vec![1, 2], 17));
     }
 
+    /// A segment that is mapped and expected to have so many bytes.
+    fn mapped(fs: &dyn Fs, expected_len: u64) -> SegmentWriter {
+        let mut w = SegmentWriter::create(fs, dir(), 3, DB, LogPosition::START, 1, 9).unwrap();
+        w.map(LogMode::Mapped, expected_len);
+        assert!(w.is_mapped());
+        w
+    }
+
+    #[test]
+    fn both_ways_of_appending_make_the_same_file() {
+        let mut files = Vec::new();
+        for mode in [LogMode::Mapped, LogMode::Positioned, LogMode::Auto] {
+            let fs = new_fs();
+            let mut w = SegmentWriter::create(&fs, dir(), 3, DB, LogPosition::START, 1, 9).unwrap();
+            w.map(mode, 300_000);
+            assert_eq!(w.is_mapped(), mode == LogMode::Mapped, "memory is on no list of trusted file systems");
+            let payloads: Vec<Vec<u8>> = (0..40).map(|n| vec![n as u8; n * n]).collect();
+            for (n, pair) in payloads.chunks(2).enumerate() {
+                let seq = 1 + 2 * n as u64;
+                let records = [(batch(seq, 1, at(3, 0)), &pair[0][..]), (batch(seq + 1, 1, at(3, 0)), &pair[1][..])];
+                w.append_many(&records).unwrap();
+                let torn = replay_seqs(&fs, &[3], &ReplayRules::new(DB)).unwrap().0;
+                assert_eq!((torn.end, torn.torn_tail_bytes, torn.stopped), (w.end(), 0, None), "{mode:?}");
+            }
+            w.finish(at(3, 0)).unwrap();
+            assert!(!w.is_mapped());
+            files.push(read_file(&fs, 3));
+            assert_eq!(files[0].len() as u64, w.end().offset, "cut to its end");
+        }
+        assert!(files[0] == files[1] && files[0] == files[2]);
+    }
+
+    #[test]
+    fn space_is_written_ahead_in_steps_and_not_beyond_what_is_expected() {
+        let fs = new_fs();
+        let (faults, control) = FaultFs::new(Arc::new(fs.clone()));
+        let mut w = mapped(&*faults, 5 << 20);
+        let room = w.room().unwrap();
+        let len = || read_file(&fs, 3).len() as u64;
+        assert_eq!(len(), FIRST_RECORD);
+        w.append(&batch(1, 1, LogPosition::START), b"a").unwrap();
+        assert_eq!(len(), ROOM_STEP_LATE, "a late writer takes little");
+        assert!(w.wants_room() && !w.wants_room(), "asked for once");
+        room.prepare();
+        assert_eq!(len(), ROOM_STEP_LATE + ROOM_STEP);
+        assert!(!w.wants_room());
+        let writes = control.counts().writes;
+        w.append(&batch(2, 1, LogPosition::START), &[1; 500 << 10]).unwrap();
+        assert_eq!(control.counts().writes, writes, "a store and nothing else");
+        assert!(!w.wants_room());
+        w.append(&batch(3, 1, LogPosition::START), &[1; 100 << 10]).unwrap();
+        assert!(w.wants_room());
+        (0..10).for_each(|_| room.prepare());
+        assert_eq!(len(), 5 << 20);
+        assert!(!w.wants_room());
+        // The last records of a segment may reach beyond, and one may be larger than what is mapped.
+        w.append(&batch(4, 1, LogPosition::START), &[1; 5 << 20]).unwrap();
+        assert!(w.is_mapped() && len() == w.end().offset);
+        w.append(&batch(5, 1, LogPosition::START), &[1; 2 << 20]).unwrap();
+        assert!(!w.is_mapped());
+        room.prepare();
+        w.append(&batch(6, 1, LogPosition::START), b"b").unwrap();
+        w.finish(LogPosition::START).unwrap();
+        room.prepare();
+        assert_eq!(len(), w.end().offset);
+        assert_eq!(replay_seqs(&fs, &[3], &ReplayRules::new(DB)).unwrap().1, [1, 2, 3, 4, 5, 6]);
+    }
+
+    /// The story: the disk is full. It shows before a record is begun; what fits is used, what a failed
+    /// attempt has got is given back, and writes go on when there is space again.
+    #[test]
+    fn a_full_disk_shows_before_a_record_is_begun() {
+        for ahead in [false, true] {
+            let fs = new_fs();
+            let (faults, control) = FaultFs::new(Arc::new(fs.clone()));
+            let mut w = mapped(&*faults, 1 << 20);
+            control.set_free_bytes(Some(100_000));
+            let mut seqs = Vec::new();
+            let mut refused = 0;
+            for n in 1..400 {
+                if n == 300 {
+                    control.set_free_bytes(None);
+                }
+                if let Some(room) = w.room().filter(|_| ahead && w.wants_room()) {
+                    room.prepare();
+                }
+                match w.append(&batch(seqs.len() as u64 + 1, 1, LogPosition::START), &[7; 960]) {
+                    Ok(_) => seqs.push(seqs.len() as u64 + 1),
+                    Err(e) => {
+                        assert_eq!(e.kind(), ErrorKind::NoSpace, "{e}");
+                        refused += 1;
+                    }
+                }
+                assert_eq!(replay_seqs(&fs, &[3], &ReplayRules::new(DB)).unwrap().1, seqs);
+            }
+            assert_eq!((refused, seqs.len()), (199, 200), "a hundred records fit");
+            assert!(w.is_mapped());
+            w.finish(LogPosition::START).unwrap();
+            assert_eq!(read_file(&fs, 3).len() as u64, w.end().offset);
+        }
+    }
+
+    /// The story: one call fails, whichever. What was acknowledged is there, what was refused is not (or
+    /// the writer is broken and nothing follows), and a crash at that moment leaves a log.
+    #[test]
+    fn every_call_of_a_mapped_segment_fails() {
+        let faults = [
+            Fault::Error(Errno::Eio),
+            Fault::Error(Errno::Enospc),
+            Fault::ShortWrite { keep: 50, error: Errno::Enospc },
+            Fault::ShortWrite { keep: 50, error: Errno::Eio },
+            Fault::TornWrite(Errno::Eio),
+        ];
+        let (mut broken, mut refused) = (0, 0);
+        for fault in faults {
+            for n in 1.. {
+                let fs = new_fs();
+                let (wrapped, control) = FaultFs::new(Arc::new(fs.clone()));
+                let mut w = mapped(&*wrapped, 40_000);
+                let before = control.counts().changes;
+                control.fail_change(before + n, fault);
+                let (mut acked, mut tried) = (Vec::new(), 0);
+                for _ in 0..12 {
+                    let seq = acked.len() as u64 + 1;
+                    tried = tried.max(seq);
+                    match w.append(&batch(seq, 1, LogPosition::START), &vec![seq as u8; 5000]) {
+                        Ok(_) => acked.push(seq),
+                        Err(e) if e.kind() == ErrorKind::Poisoned => broken += 1,
+                        Err(_) => refused += 1,
+                    }
+                }
+                let finished = w.finish(LogPosition::START).is_ok();
+                for policy in [CrashPolicy::Everything, CrashPolicy::Torn, CrashPolicy::Prefix, CrashPolicy::Subset] {
+                    let after = fs.crash(policy, n);
+                    let Ok(names) = after.list(dir()) else { continue };
+                    let numbers: Vec<u64> = names.iter().filter_map(|n| FileName::parse(n)?.number()).collect();
+                    let (_, seqs) = replay_seqs(&after, &numbers, &ReplayRules::new(DB)).unwrap();
+                    let known = (1..=tried).collect::<Vec<_>>();
+                    assert_eq!(seqs, known[..seqs.len()], "{fault:?} at call {n}");
+                    if policy == CrashPolicy::Everything {
+                        // A record of a broken writer may be there although it was refused.
+                        assert!(seqs == acked || !finished && seqs.starts_with(&acked), "{fault:?} at call {n}");
+                    }
+                }
+                if control.counts().faults == 0 {
+                    break;
+                }
+            }
+        }
+        assert!(broken > 0 && refused > 0, "{broken} {refused}");
+    }
+
+    #[test]
+    fn a_segment_that_cannot_be_mapped_is_written() {
+        let fs = new_fs();
+        let (faults, control) = FaultFs::new(Arc::new(fs.clone()));
+        control.add(Rule::new(Fault::Error(Errno::Emfile)).kind(CallKind::Map));
+        let mut w = SegmentWriter::create(&*faults, dir(), 3, DB, LogPosition::START, 1, 9).unwrap();
+        w.map(LogMode::Mapped, 1 << 20);
+        assert!(!w.is_mapped());
+        w.append(&batch(1, 1, LogPosition::START), b"a").unwrap();
+        assert_eq!(replay_seqs(&fs, &[3], &ReplayRules::new(DB)).unwrap().1, [1]);
+    }
+
     #[test]
     fn a_failed_read_is_an_error_not_an_end() {
         let memory = new_fs();
@@ -1394,7 +1787,9 @@ mod tests {
                 let fs = new_fs();
                 fs.sync_all();
                 let (mut seq, mut synced, mut synced_seq) = (1, LogPosition::START, 1);
+                let mode = [LogMode::Mapped, LogMode::Positioned][seed as usize % 2];
                 let mut w = SegmentWriter::create(&fs, dir(), 3, DB, LogPosition::START, seq, seed).unwrap();
+                w.map(mode, 8 << 10);
                 let mut unsynced = vec![w.file()];
                 for _ in 0..below(25) {
                     match below(8) {
@@ -1402,6 +1797,7 @@ mod tests {
                             w.finish(synced).unwrap();
                             let number = w.number() + 1 + below(2);
                             w = SegmentWriter::create(&fs, dir(), number, DB, w.end(), seq, seed + number).unwrap();
+                            w.map(mode, 8 << 10);
                             unsynced.push(w.file());
                         }
                         1 => {
@@ -1414,6 +1810,9 @@ mod tests {
                             let payload = vec![seq as u8; below(1500) as usize];
                             w.append(&batch(seq, 2, synced), &payload).unwrap();
                             seq += 2;
+                            if let Some(room) = w.room().filter(|_| w.wants_room()) {
+                                room.prepare();
+                            }
                         }
                     }
                 }

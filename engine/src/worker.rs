@@ -1,11 +1,12 @@
 //! Background work: which job comes next, the threads that run them, and running one by hand.
 //!
-//! A job is a value: flush a family, compact by a plan, remove files. In production a few threads
-//! take jobs as they come; with no background threads whoever needs work done runs it by
-//! [`Worker::step`]. Flushes come first, then files nobody needs, then the compaction with the
-//! highest score. When nothing is left to do and nothing has been written for a while, level 0 is
-//! merged for the readers' sake; no wait for idleness waits for that. One thread is kept free of compactions if there are two or more, so that a flush
-//! never waits behind one.
+//! A job is a value: write space ahead of the log, flush a family, compact by a plan, remove files. In
+//! production a few threads take jobs as they come; with no background threads whoever needs work done
+//! runs it by [`Worker::step`]. The log's space comes first (a writer is about to need it, and it is soon
+//! done), then flushes, then files nobody needs, then the compaction with the highest score. When nothing
+//! is left to do and nothing has been written for a while, level 0 is merged for the readers' sake; no wait
+//! for idleness waits for that. One thread is kept free of compactions if there are two or more, so that a
+//! flush never waits behind one.
 //!
 //! Always true: a table is the input of at most one running job, and no two running jobs write into
 //! overlapping ranges of one level. A job that fails leaves its inputs as they were and its outputs
@@ -25,7 +26,7 @@ use crate::flush;
 use crate::key::{FamilyId, KeyRange, SeqNo};
 use crate::metrics::LEVELS;
 use crate::sabotage::{self, Bug};
-use crate::store::{Change, Family, Store, WeakStore};
+use crate::store::{Change, Family, LiveLog, Store, WeakStore};
 use crate::sync::{self, Arc, Condvar, JoinHandle, Mutex, Weak};
 use crate::version::Version;
 use crate::version::edit::VersionEdit;
@@ -118,6 +119,7 @@ pub struct Failures {
 }
 
 enum Job {
+    PrepareLog,
     Flush(Arc<Family>),
     Compact(Arc<Family>, Plan),
     Clean,
@@ -435,7 +437,7 @@ fn take_job(store: &Arc<Store>, shared: &Shared) -> Option<Job> {
             claim(&mut state, family.id, plan);
             state.compactions += 1;
         }
-        Job::Clean => {}
+        Job::PrepareLog | Job::Clean => {}
     }
     state.running += 1;
     Some(job)
@@ -488,6 +490,9 @@ fn choose_idle(store: &Arc<Store>, state: &mut State) -> Option<Job> {
 
 /// The most urgent job; `again` also takes those whose pause after a failure is not over.
 fn choose(store: &Arc<Store>, state: &State, again: bool) -> Option<Job> {
+    if store.log().is_ok_and(LiveLog::wants_room) {
+        return Some(Job::PrepareLog);
+    }
     let now = store.context.clock.now();
     let is_due = |family: &Family, task| again || state.retry.get(&(family.id, task)).is_none_or(|r| r.at <= now);
     let families = store.families();
@@ -567,6 +572,7 @@ fn unclaim(state: &mut State, family: FamilyId, plan: &Plan) {
 /// Runs a claimed job, records how it went, gives the claim back.
 fn run_job(store: &Arc<Store>, shared: &Shared, job: Job) -> Result<()> {
     let outcome = catch_unwind(AssertUnwindSafe(|| match &job {
+        Job::PrepareLog => store.log().map(LiveLog::prepare_room),
         Job::Flush(family) => run_flush(store, family),
         Job::Compact(family, plan) => run_compaction(store, shared, family, plan),
         Job::Clean => {
@@ -585,6 +591,7 @@ fn run_job(store: &Arc<Store>, shared: &Shared, job: Job) -> Result<()> {
         Err(error)
     });
     let (name, task) = match &job {
+        Job::PrepareLog => ("log space", None),
         Job::Flush(family) => ("flush", Some((family.id, Task::Flush))),
         Job::Compact(family, _) => ("compaction", Some((family.id, Task::Compaction))),
         Job::Clean => ("clean", None),
@@ -617,7 +624,7 @@ fn run_job(store: &Arc<Store>, shared: &Shared, job: Job) -> Result<()> {
                 exclude_damaged(store, &mut state, plan, e);
             }
         }
-        Job::Clean => {}
+        Job::PrepareLog | Job::Clean => {}
     }
     if let Some(task) = task {
         match &outcome {

@@ -411,6 +411,9 @@ impl Writer {
             }
             outcome => outcome,
         };
+        if log.wants_room() {
+            self.store.wake();
+        }
         outcome.inspect_err(|e| self.after_failed_append(e))
     }
 

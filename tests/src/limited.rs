@@ -20,6 +20,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::checks;
 use crate::rng::Rng;
+use crate::sim::LOG_MODES;
 use crate::watchdog::guard;
 
 /// What runs out.
@@ -191,6 +192,7 @@ impl Story {
             .log_size_max(256 << 10)
             .reserve_size(4 << 20)
             .open_tables_max(16)
+            .log_mode(rng.pick(&LOG_MODES))
     }
 
     fn try_open(&self) -> lignite::Result<Open> {

@@ -29,7 +29,7 @@ use lignite::{
 use crate::model::{Content, Records};
 use crate::ops::Value;
 use crate::rng::Rng;
-use crate::sim::{Setup, files, put_files};
+use crate::sim::{LOG_MODES, Setup, files, put_files};
 
 /// Files by name.
 pub type Files = BTreeMap<String, Vec<u8>>;
@@ -166,7 +166,8 @@ impl Sample {
             .sync_interval(std::time::Duration::ZERO)
             .memory_budget(1 << 20)
             .log_segment_size(16 << 10)
-            .log_size_max(64 << 10);
+            .log_size_max(64 << 10)
+            .log_mode(rng.pick(&LOG_MODES));
         let setup = Setup { options, ..Setup::new(fs.clone(), seed ^ 9) };
         let mut older: BTreeMap<String, Vec<Vec<u8>>> = BTreeMap::new();
         let mut remember = |fs: &MemFs| {

@@ -14,7 +14,7 @@ use crate::model::ALL;
 use crate::ops::{FAMILIES, Op, Value, Write};
 use crate::oracle::World;
 use crate::rng::Rng;
-use crate::sim::{Setup, created_name, renamed_name};
+use crate::sim::{LOG_MODES, Setup, created_name, renamed_name};
 
 /// A history with what it is called.
 #[derive(Clone, Debug)]
@@ -355,6 +355,7 @@ pub fn options(seed: u64) -> Options {
         .log_size_max(segment * rng.within(1, 3))
         .open_tables_max(16)
         .reserve_size(rng.pick(&[0, 64 << 10]))
+        .log_mode(rng.pick(&LOG_MODES))
 }
 
 /// Options of a family of these tests: small tables, and codecs that are quick to set up.

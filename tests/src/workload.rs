@@ -23,6 +23,7 @@ use lignite::{CfOptions, Codec, Compression, Options};
 use crate::model::{Change, Content, Records, difference, within};
 use crate::ops::{Value, Write};
 use crate::rng::Rng;
+use crate::sim::LOG_MODES;
 
 /// The families that all threads write to.
 pub const SHARED: [&str; 3] = ["default", "left", "right"];
@@ -58,6 +59,7 @@ impl Plan {
             .log_segment_size(segment)
             .log_size_max(segment * rng.within(2, 8))
             .open_tables_max(rng.pick(&[16, 1000]))
+            .log_mode(rng.pick(&LOG_MODES))
     }
 
     /// Options of its families.

@@ -410,10 +410,11 @@ fn a_torn_tail_is_no_damage() {
     let records = inspected["files"][0]["records"].as_array().unwrap();
     let last = records.last().unwrap()["offset"].as_u64().unwrap();
     assert!(last < len);
-    file.set_len(last + 20).unwrap();
+    // Behind the first byte of its number, since zeros at the end do not count.
+    file.set_len(last + 17).unwrap();
     let document = bench.json(&["check", "copy", "--json"]);
     assert_eq!(document["ok"], true);
-    assert_eq!(document["torn_tail_bytes"], 20);
+    assert_eq!(document["torn_tail_bytes"], 17);
     bench.ok(&["inspect", log.to_str().unwrap()]);
     assert_eq!(bench.text(&["count", "copy"]), "49\n");
 }

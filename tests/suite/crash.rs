@@ -4,8 +4,9 @@
 //! here; see `tests/src/programme`.
 
 use lignite_tests::disk::{Disk, POLICIES};
+use lignite_tests::ops::Op;
 use lignite_tests::programme::run_in_suite;
-use lignite_tests::stage::workload;
+use lignite_tests::stage::{Stage, workload};
 
 /// Whatever a crash leaves is one state of the history over all families (G2), at least the last one
 /// acknowledged at its level (G1); families, ingests and options are logged like puts (G5), a
@@ -14,6 +15,26 @@ use lignite_tests::stage::workload;
 fn the_machine_stops_at_every_call() {
     let tally = run_in_suite("crash");
     assert!(tally.get("crash_states") > 1000, "{:?}", tally.0);
+}
+
+/// The workloads above append to the log in both ways: some by stores into a mapping, some by writes.
+#[test]
+fn both_ways_of_appending_are_stopped() {
+    let (mut mapped, mut positioned) = (0, 0);
+    for n in 0..12 {
+        let disk = Disk::new();
+        let faults = disk.faults();
+        let workload = workload(n, 20);
+        let mut stage = Stage::open(workload.setup(faults.fs())).unwrap();
+        for op in workload.ops.iter().filter(|op| !matches!(op, Op::Reopen(..))) {
+            stage.step(op).unwrap();
+        }
+        match faults.control.counts().stores {
+            0 => positioned += 1,
+            _ => mapped += 1,
+        }
+    }
+    assert!(mapped >= 3 && positioned >= 3, "{mapped} mapped, {positioned} positioned");
 }
 
 /// The machine stops, starts, and stops again inside the recovery, three times over. Whatever was

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use lignite::internals::fs::Fs;
 use lignite::internals::fs::mem::MemFs;
-use lignite::{Db, ErrorKind, Options};
+use lignite::internals::record::record_len;
+use lignite::internals::wal;
+use lignite::{CheckOptions, Db, ErrorKind, LogMode, Options};
 use lignite_tests::sim::{Setup, files, put_files};
 use lignite_tests::{child, programme};
 
@@ -67,6 +69,47 @@ fn a_torn_tail_is_cut_and_counted() {
         let db = setup.on(fs).open().unwrap();
         assert_eq!(db.default_family().iter().count(), n);
         assert_eq!(db.stats().recovered.torn_tail_bytes, 0);
+    }
+}
+
+/// A process with a mapped log dies: the space that it had written ahead is no tail, for the next open, a
+/// reader and a check, before its death and after. A closed log has none. G20.
+#[test]
+fn space_written_ahead_is_no_tail() {
+    let fs = Arc::new(MemFs::new());
+    let mut setup = setup(fs.clone());
+    setup.options = setup.options.log_mode(LogMode::Mapped);
+    let db = setup.open().unwrap();
+    for n in 0..10 {
+        db.put(format!("key{n}"), format!("value {n}").repeat(5)).unwrap();
+    }
+    let left = files(&*fs, &setup.dir);
+    assert!(left.iter().any(|(name, bytes)| name.ends_with(".wal") && bytes.ends_with(&[0; 1000])));
+    let look = |setup: &Setup| {
+        let reader = setup.builder().open_read_only(&setup.dir).unwrap();
+        assert_eq!((reader.iter().count(), reader.stats().recovered.torn_tail_bytes), (10, 0));
+        let report = setup.builder().check(&setup.dir, &CheckOptions::new().deep(true), &mut |_| {}).unwrap();
+        assert!(report.is_clean() && report.torn_tail_bytes == 0, "{report:?}");
+    };
+    look(&setup);
+    assert!(db.check(true, &mut |_| {}).unwrap().is_clean());
+    let dead = Arc::new(MemFs::new());
+    put_files(&*dead, &setup.dir, &left);
+    look(&setup.on(dead.clone()));
+    let after = setup.on(dead).open().unwrap();
+    let recovered = after.stats().recovered;
+    assert_eq!((after.iter().count(), recovered.torn_tail_bytes, recovered.clean), (10, 0, false));
+    db.close().unwrap();
+    for (name, bytes) in files(&*fs, &setup.dir).iter().filter(|(name, _)| name.ends_with(".wal")) {
+        let mut end = 0;
+        wal::scan_file(&*fs, &setup.dir.join(name), &mut |item| {
+            if let wal::ScanItem::Record { offset, payload, .. } = item {
+                end = offset + record_len(payload.len());
+            }
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(end, bytes.len() as u64, "{name}");
     }
 }
 

@@ -137,19 +137,21 @@ fn nothing_is_left_to_do() {
 
 #[test]
 fn unsafe_code_stands_only_where_it_is_named() {
+    // Each has a safe twin as its oracle, and `.ci/run` runs its tests under Miri.
+    let named = ["engine/src/fs/mapped.rs"];
     let mut found = Vec::new();
     for krate in ["codecs", "engine", "cli"] {
         for file in rust_files(&workspace().join(krate).join("src")) {
-            if tokens(&std::fs::read_to_string(&file).unwrap()).iter().any(|t| t == "unsafe") {
+            let is_named = named.iter().any(|name| file.ends_with(name));
+            if !is_named && tokens(&std::fs::read_to_string(&file).unwrap()).iter().any(|t| t == "unsafe") {
                 found.push(file);
             }
         }
     }
     assert!(
         found.is_empty(),
-        "there is no unsafe code in the library, so Miri has nothing of ours to look at (TESTING.md, \"Models, \
-         sanitizers, and what is not covered\"). With the first such module comes a duty: ARCHITECTURE.md names it, a safe twin stands beside \
-         it as its oracle, and `.ci/run` runs its tests under Miri: {found:?}"
+        "unsafe code stands where nobody names it. With such a module comes a duty: ARCHITECTURE.md and this \
+         test name it, a safe twin stands beside it as its oracle, and `.ci/run` runs its tests under Miri: {found:?}"
     );
 }
 

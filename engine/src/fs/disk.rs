@@ -174,6 +174,16 @@ impl File for DiskFile {
         }
         platform::allocate(&self.0, len)
     }
+
+    #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+    fn is_mappable(&self) -> bool {
+        super::mapped::is_trusted(&self.0)
+    }
+
+    #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+    fn map(&self, len: u64) -> io::Result<Box<dyn super::Mapping>> {
+        Ok(Box::new(super::mapped::FileMapping::new(&self.0, len)?))
+    }
 }
 
 /// The lock is given back first. Fields are dropped in this order: while the file is open its identity
@@ -454,6 +464,7 @@ pub(in crate::fs) mod tests {
         files(fs, &dir.join("files"));
         names(fs, &dir.join("names"));
         locks(fs, &dir.join("locks"));
+        mappings(fs, &dir.join("mappings"));
     }
 
     fn kind<T>(result: io::Result<T>) -> ErrorKind {
@@ -541,6 +552,36 @@ pub(in crate::fs) mod tests {
         let again = fs.lock(&other).unwrap().ok().unwrap();
         assert!(fs.lock(&path).unwrap().is_err());
         drop(again);
+    }
+
+    fn mappings(fs: &dyn Fs, dir: &Path) {
+        fs.create_dir_all(dir).unwrap();
+        let path = dir.join("f");
+        let file = fs.create_new(&path).unwrap();
+        assert!(file.map(0).is_err());
+        // Mapped before it is written, as far as it will grow.
+        let mut mapping = file.map(100_000).unwrap();
+        assert_eq!((mapping.len(), file.len().unwrap()), (100_000, 0), "mapping changes nothing");
+        file.write_all_at(&[0; 70_000], 0).unwrap();
+        file.write_all_at(b"head", 0).unwrap();
+        for (offset, text) in [(4, "one"), (7, "two"), (69_995, "three"), (4090, "over a page"), (0, "")] {
+            let store = &mut |bytes: &mut [u8]| bytes.copy_from_slice(text.as_bytes());
+            mapping.store(offset, text.len(), store).unwrap();
+            let mut seen = vec![1; text.len()];
+            read_exact_at(&*fs.open(&path).unwrap(), &mut seen, offset).unwrap();
+            assert_eq!(seen, text.as_bytes(), "a reader sees it at once");
+        }
+        for (offset, len) in [(99_999, 2), (100_000, 1), (u64::MAX, 1), (0, 100_001)] {
+            assert!(mapping.store(offset, len, &mut |_| panic!("out of range")).is_err());
+        }
+        // A written byte is a stored one.
+        file.write_all_at(b"T", 7).unwrap();
+        mapping.store(4, 6, &mut |bytes| assert_eq!(bytes, b"oneTwo")).unwrap();
+        file.sync_data().unwrap();
+        drop(mapping);
+        file.set_len(10).unwrap();
+        assert_eq!(read_all(&*file, 100).unwrap(), b"headoneTwo");
+        assert!(fs.open(&path).unwrap().map(10).is_err(), "opened for reading");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::clock::ManualClock;
-use crate::fs::{File, FileLock, Fs, LockedBy, Metadata};
+use crate::fs::{File, FileLock, Fs, LockedBy, Mapping, Metadata};
 use crate::sync::still::Mutex;
 use crate::sync::{Arc, locks_held};
 
@@ -44,6 +44,9 @@ pub enum CallKind {
     SetLen,
     /// [`File::allocate`].
     Allocate,
+    /// [`Mapping::store`]. It takes no space and meets no limit, so of the faults only a stop, a failed
+    /// device (where a real process would die), and the part of a short or torn write reach it.
+    Store,
     /// [`Fs::open`].
     Open,
     /// [`File::read_at`].
@@ -52,12 +55,14 @@ pub enum CallKind {
     List,
     /// [`Fs::metadata`] and [`File::len`].
     Metadata,
+    /// [`File::map`].
+    Map,
 }
 
 impl CallKind {
     /// True if the call may change the file system.
     pub fn is_change(self) -> bool {
-        !matches!(self, CallKind::Open | CallKind::Read | CallKind::List | CallKind::Metadata)
+        !matches!(self, CallKind::Open | CallKind::Read | CallKind::List | CallKind::Metadata | CallKind::Map)
     }
 }
 
@@ -250,6 +255,8 @@ pub struct Counts {
     pub writes: u64,
     /// Bytes given to those.
     pub write_bytes: u64,
+    /// Calls of [`Mapping::store`].
+    pub stores: u64,
     /// Calls of [`File::sync_data`].
     pub syncs: u64,
     /// Calls of [`Fs::sync_dir`].
@@ -563,6 +570,7 @@ impl Control {
                 counts.writes += 1;
                 counts.write_bytes += len;
             }
+            CallKind::Store => counts.stores += 1,
             CallKind::Sync => counts.syncs += 1,
             CallKind::SyncDir => counts.dir_syncs += 1,
             _ => {}
@@ -788,6 +796,46 @@ impl File for FaultFile {
             return Err(Errno::Enospc.error());
         }
         self.inner.allocate(len)
+    }
+
+    fn is_mappable(&self) -> bool {
+        self.inner.is_mappable()
+    }
+
+    fn map(&self, len: u64) -> io::Result<Box<dyn Mapping>> {
+        if !self.control.pass(CallKind::Map, &self.name, 0, len)? {
+            return Err(Errno::Eio.error());
+        }
+        let inner = self.inner.map(len)?;
+        Ok(Box::new(FaultMapping { inner, name: self.name.clone(), control: self.control.clone() }))
+    }
+}
+
+struct FaultMapping {
+    inner: Box<dyn Mapping>,
+    name: String,
+    control: FaultControl,
+}
+
+impl Mapping for FaultMapping {
+    fn len(&self) -> u64 {
+        self.inner.len()
+    }
+
+    fn store(&mut self, offset: u64, len: usize, fill: &mut dyn FnMut(&mut [u8])) -> io::Result<()> {
+        let fault = self.control.arrive(CallKind::Store, &self.name, offset, len as u64)?;
+        let (kept, error): (&dyn Fn(usize) -> bool, Errno) = match &fault {
+            Some(Fault::Error(Errno::Eio)) => return Err(Errno::Eio.error()),
+            Some(Fault::ShortWrite { keep, error }) => (&|at| at < *keep, *error),
+            Some(Fault::TornWrite(error)) => (&|at| at / 512 % 2 == 1, *error),
+            _ => return self.inner.store(offset, len, fill),
+        };
+        self.inner.store(offset, len, &mut |bytes| {
+            let mut all = bytes.to_vec();
+            fill(&mut all);
+            bytes.iter_mut().zip(all).enumerate().filter(|(at, _)| kept(*at)).for_each(|(_, (to, from))| *to = from);
+        })?;
+        Err(error.error())
     }
 }
 

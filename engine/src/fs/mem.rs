@@ -6,6 +6,11 @@
 //! function of state, policy and seed. Contents are shared pages, copied when written, so a copy of
 //! the whole costs little more than its table of files.
 //!
+//! A store through a mapping is two writes, one behind the other, with a border somewhere in between: a
+//! process can die within one, and a page can go to the disk while it is stored into. Where a real
+//! store would kill the process, behind the end of the file, it fails here. No file says that it
+//! [is mappable](File::is_mappable): who wants a mapping must ask for it.
+//!
 //! A rename across two directories is a link in one and a removal in the other, each pending by
 //! itself. A new directory needs a sync of its parent, as a file does. Locks belong to one `MemFs`:
 //! a copy begins unlocked.
@@ -15,7 +20,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Component, Path};
 
 use crate::checksum;
-use crate::fs::{File, FileLock, Fs, LockedBy, Metadata};
+use crate::fs::{File, FileLock, Fs, LockedBy, Mapping, Metadata};
 use crate::sync::Arc;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::still::Mutex;
@@ -398,6 +403,42 @@ impl File for MemFile {
             return Err(ErrorKind::FileTooLarge.into());
         }
         Ok(())
+    }
+
+    fn map(&self, len: u64) -> io::Result<Box<dyn Mapping>> {
+        if !self.writable {
+            return Err(ErrorKind::PermissionDenied.into());
+        }
+        if len == 0 || len > FILE_LEN_MAX {
+            return Err(ErrorKind::InvalidInput.into());
+        }
+        let file = MemFile { state: self.state.clone(), node: self.node, writable: true, _token: self._token.clone() };
+        Ok(Box::new(MemMapping { file, len }))
+    }
+}
+
+struct MemMapping {
+    file: MemFile,
+    len: u64,
+}
+
+impl Mapping for MemMapping {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn store(&mut self, offset: u64, len: usize, fill: &mut dyn FnMut(&mut [u8])) -> io::Result<()> {
+        if offset.checked_add(len as u64).is_none_or(|end| end > self.len) {
+            return Err(ErrorKind::InvalidInput.into());
+        }
+        let mut bytes = vec![0; len];
+        if self.file.read_at(&mut bytes, offset)? < len {
+            return Err(io::Error::other("a store behind the end of the file: the process would be dead"));
+        }
+        fill(&mut bytes);
+        let first = checksum::place_salt(self.len.into(), offset, len as u64) as usize % len.max(1);
+        self.file.write_all_at(&bytes[..first], offset)?;
+        self.file.write_all_at(&bytes[first..], offset + first as u64)
     }
 }
 

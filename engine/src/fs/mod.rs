@@ -5,6 +5,9 @@
 //! remembers what was synced and can be cloned as a crash would leave it), [`fault`] (wraps another
 //! one and fails calls on demand).
 //!
+//! A log file may also be appended to through memory ([`File::map`]): what is stored so is in the file as
+//! if it had been written, and becomes durable by the same sync.
+//!
 //! Contract: `create_new` and `rename` and `remove_file` and `hard_link` become durable only with
 //! [`Fs::sync_dir`] of the parent; written bytes become durable only with [`File::sync_data`].
 
@@ -16,6 +19,8 @@ use crate::sync::Arc;
 
 pub mod disk;
 pub mod fault;
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+mod mapped;
 pub mod mem;
 
 /// What [`Fs::metadata`] says about a path. Symbolic links are not followed.
@@ -90,6 +95,30 @@ pub trait File: Send + Sync + 'static {
     /// Reserves space for `len` bytes from the start without changing the length, where the file
     /// system can; a full disk shows here, before a record is half written.
     fn allocate(&self, len: u64) -> io::Result<()>;
+    /// True if the file lies where a block that was written can be stored into through memory without
+    /// ever needing space again.
+    fn is_mappable(&self) -> bool {
+        false
+    }
+    /// Maps the first `len` bytes for storing, whether or not the file is that long yet. Only what has
+    /// been written may be stored into: elsewhere a store can kill the process. `Unsupported` where
+    /// files cannot be mapped.
+    fn map(&self, len: u64) -> io::Result<Box<dyn Mapping>> {
+        let _ = len;
+        Err(io::Error::from(io::ErrorKind::Unsupported))
+    }
+}
+
+/// The first bytes of a file, mapped into memory. It keeps to the file whatever happens to its names, and
+/// must be dropped before the file is cut to less than what is stored.
+#[expect(clippy::len_without_is_empty, reason = "none is empty")]
+pub trait Mapping: Send + 'static {
+    /// How many bytes are mapped.
+    fn len(&self) -> u64;
+    /// Lets `fill` store `len` bytes at `offset`. They are in the file when this returns, as after a
+    /// write; whoever reads the file meanwhile may see some of them. On a real file only a range that
+    /// is not mapped is an error, and then nothing has happened.
+    fn store(&mut self, offset: u64, len: usize, fill: &mut dyn FnMut(&mut [u8])) -> io::Result<()>;
 }
 
 /// What lies at a path; none if it is nothing. Any other failure is an error: a device that cannot

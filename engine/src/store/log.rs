@@ -4,6 +4,9 @@
 //! either waits for the sync that is running or starts the next one, which then covers everything
 //! appended so far. No lock is held while the device works, so the next group collects meanwhile.
 //!
+//! An append takes no lock that a sync holds: how far the current segment is appended and durable are
+//! numbers that the leader reads and writes by himself.
+//!
 //! Always true: segments become durable oldest first, and nothing in a segment counts as durable
 //! before the segment's directory entry and all earlier segments are. After one failed sync nothing
 //! is ever synced again: the log is poisoned.
@@ -18,11 +21,12 @@ use crate::filename::FileName;
 use crate::fs::{File, Fs};
 use crate::key::SeqNo;
 use crate::metrics::Metrics;
+use crate::options::LogMode;
 use crate::record::{LogPosition, RecordHeader, RecordKind};
 use crate::sabotage::{self, Bug};
-use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::sync::{Arc, Condvar, Mutex};
-use crate::wal::SegmentWriter;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Arc, Condvar, Mutex, MutexGuard};
+use crate::wal::{Room, SegmentWriter};
 
 /// Called once, when the position it was given for is durable or can never be.
 pub type DurableCallback = Box<dyn FnOnce(Result<()>) + Send>;
@@ -38,20 +42,48 @@ pub struct Segment {
     pub last_seq: SeqNo,
 }
 
+/// How segments are written.
+#[derive(Clone, Copy, Debug)]
+pub struct Appending {
+    /// Mapped or by positioned writes.
+    pub mode: LogMode,
+    /// How long a segment is expected to become.
+    pub segment_size: u64,
+}
+
 /// The live log.
 pub struct LiveLog {
     fs: Arc<dyn Fs>,
     dir: PathBuf,
     db_id: u128,
     seed: u64,
+    appending: Appending,
     metrics: Arc<Metrics>,
-    writer: Mutex<SegmentWriter>,
+    writer: Mutex<Leader>,
     state: Mutex<State>,
     synced: Condvar,
     /// Wakes the notifier thread.
     wanted: Condvar,
     /// Bytes in all live segments, for the decision to rotate or flush without a lock.
     live_bytes: AtomicU64,
+    /// Bytes of the current segment and the last number in it. The commit leader sets them, in a new
+    /// segment under the lock of the state; see [`LiveLog::state`].
+    appended: AtomicU64,
+    last_seq: AtomicU64,
+    /// Goes up whenever `durable` changes in the state, under its lock.
+    durable_version: AtomicU64,
+    /// True once `failed` is set in the state.
+    has_failed: AtomicBool,
+    /// Somebody should write space ahead.
+    room_wanted: AtomicBool,
+}
+
+/// What the commit leader owns.
+struct Leader {
+    segment: SegmentWriter,
+    /// How far the log is durable, and the version of that.
+    promise: LogPosition,
+    promise_version: u64,
 }
 
 struct State {
@@ -65,6 +97,8 @@ struct State {
     syncing: bool,
     failed: Option<Error>,
     callbacks: Vec<(LogPosition, DurableCallback)>,
+    /// Space ahead of the current segment, if it is mapped.
+    room: Option<Arc<Room>>,
     /// Callbacks whose outcome is known, for the notifier thread.
     ready: Ready,
     /// True while a notifier thread runs; without one, callbacks run where the sync was done.
@@ -88,6 +122,7 @@ impl LiveLog {
         dir: PathBuf,
         db_id: u128,
         seed: u64,
+        appending: Appending,
         metrics: Arc<Metrics>,
         number: u64,
         closed: Vec<Segment>,
@@ -95,7 +130,8 @@ impl LiveLog {
         last_seq: SeqNo,
     ) -> Result<LiveLog> {
         let salt = checksum::place_salt(db_id, number, seed);
-        let writer = SegmentWriter::create(&*fs, &dir, number, db_id, previous, last_seq + 1, salt)?;
+        let mut writer = SegmentWriter::create(&*fs, &dir, number, db_id, previous, last_seq + 1, salt)?;
+        writer.map(appending.mode, appending.segment_size);
         metrics.log_segments.inc();
         let end = writer.end();
         let unsynced = Unsynced { number, file: writer.file(), end: end.offset, named: false };
@@ -108,6 +144,7 @@ impl LiveLog {
             dir,
             db_id,
             seed,
+            appending,
             metrics,
             state: Mutex::new(State {
                 closed: closed.into(),
@@ -118,72 +155,128 @@ impl LiveLog {
                 syncing: false,
                 failed: None,
                 callbacks: Vec::new(),
+                room: writer.room(),
                 ready: Vec::new(),
                 notified: false,
                 stopping: false,
             }),
-            writer: Mutex::new(writer),
+            writer: Mutex::new(Leader { segment: writer, promise: durable, promise_version: 0 }),
             synced: Condvar::new(),
             wanted: Condvar::new(),
             live_bytes: AtomicU64::new(live),
+            appended: AtomicU64::new(end.offset),
+            last_seq: AtomicU64::new(last_seq),
+            durable_version: AtomicU64::new(0),
+            has_failed: AtomicBool::new(false),
+            room_wanted: AtomicBool::new(false),
         })
+    }
+
+    /// The state, with what the leader has appended up to now.
+    fn state(&self) -> MutexGuard<'_, State> {
+        let mut state = self.state.lock();
+        self.refresh(&mut state);
+        state
+    }
+
+    fn refresh(&self, state: &mut State) {
+        // Within one segment both only grow; a number that is ahead of the bytes keeps them longer.
+        let end = self.appended.load(Ordering::Acquire);
+        state.end.offset = end;
+        state.current.len = end;
+        state.current.last_seq = self.last_seq.load(Ordering::Relaxed);
+        if let Some(current) = state.unsynced.back_mut() {
+            current.end = end;
+        }
+    }
+
+    /// How far the log is durable, as the leader finds it.
+    fn promise(&self, leader: &mut Leader) -> LogPosition {
+        if leader.promise_version != self.durable_version.load(Ordering::Acquire) {
+            let state = self.state.lock();
+            leader.promise = state.durable;
+            leader.promise_version = self.durable_version.load(Ordering::Relaxed);
+        }
+        leader.promise
+    }
+
+    /// Fails if a sync has failed, or something else that leaves the log in doubt.
+    fn check(&self) -> Result<()> {
+        if !self.has_failed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let state = self.state.lock();
+        state.failed.clone().map_or(Ok(()), Err)
     }
 
     /// Appends the records of one group with one write; the position behind the last of them.
     /// Only the commit leader calls this. On error nothing was appended.
     pub fn append(&self, records: &mut [(RecordHeader, &[u8])]) -> Result<LogPosition> {
-        let durable = {
-            let state = self.state.lock();
-            if let Some(e) = &state.failed {
-                return Err(e.clone());
-            }
-            state.durable
-        };
+        self.check()?;
+        let mut leader = self.writer.lock();
+        let promise = self.promise(&mut leader);
         let mut last_seq = 0;
         for (header, _) in records.iter_mut() {
-            header.synced = if sabotage::is(Bug::PromiseNeverAdvances) { LogPosition::START } else { durable };
+            header.synced = if sabotage::is(Bug::PromiseNeverAdvances) { LogPosition::START } else { promise };
             last_seq = header.first_seq + u64::from(header.count) - 1;
         }
-        let mut writer = self.writer.lock();
-        let before = writer.end().offset;
-        let end = writer.append_many(records)?;
-        drop(writer);
+        let before = leader.segment.end().offset;
+        let end = leader.segment.append_many(records)?;
+        if leader.segment.wants_room() {
+            self.room_wanted.store(true, Ordering::Release);
+        }
+        self.last_seq.store(last_seq, Ordering::Relaxed);
+        self.appended.store(end.offset, Ordering::Release);
+        drop(leader);
         self.metrics.log_bytes.add(end.offset - before);
         self.live_bytes.fetch_add(end.offset - before, Ordering::Relaxed);
-        let mut state = self.state.lock();
-        state.end = end;
-        state.current.len = end.offset;
-        state.current.last_seq = last_seq;
-        if let Some(current) = state.unsynced.back_mut() {
-            current.end = end.offset;
-        }
         Ok(end)
+    }
+
+    /// True if space should be written ahead: a job for the background.
+    #[inline]
+    pub fn wants_room(&self) -> bool {
+        self.room_wanted.load(Ordering::Relaxed)
+    }
+
+    /// Writes space ahead, if somebody wants it.
+    pub fn prepare_room(&self) {
+        if !self.room_wanted.swap(false, Ordering::AcqRel) {
+            return;
+        }
+        let room = self.state.lock().room.clone();
+        if let Some(room) = room {
+            room.prepare();
+        }
     }
 
     /// Closes the current segment and begins segment `number`. Only the commit leader calls this.
     pub fn rotate(&self, number: u64, next_seq: SeqNo) -> Result<()> {
-        let mut writer = self.writer.lock();
-        let previous = self.finish(&mut writer)?;
+        let mut leader = self.writer.lock();
+        let previous = self.finish(&mut leader)?;
         let salt = checksum::place_salt(self.db_id, number, self.seed);
-        let next = SegmentWriter::create(&*self.fs, &self.dir, number, self.db_id, previous, next_seq, salt)?;
+        let mut next = SegmentWriter::create(&*self.fs, &self.dir, number, self.db_id, previous, next_seq, salt)?;
+        next.map(self.appending.mode, self.appending.segment_size);
         self.metrics.log_segments.inc();
         let end = next.end();
-        let file = next.file();
-        *writer = next;
-        drop(writer);
+        let (file, room) = (next.file(), next.room());
+        leader.segment = next;
+        drop(leader);
         self.live_bytes.fetch_add(end.offset, Ordering::Relaxed);
-        let mut state = self.state.lock();
+        let mut state = self.state();
         let closed = state.current;
         state.closed.push_back(closed);
         state.current = Segment { number, len: end.offset, last_seq: closed.last_seq };
         state.unsynced.push_back(Unsynced { number, file, end: end.offset, named: false });
         state.end = end;
+        state.room = room;
+        self.appended.store(end.offset, Ordering::Release);
         Ok(())
     }
 
     /// Where the next record will begin.
     pub fn end(&self) -> LogPosition {
-        self.state.lock().end
+        self.state().end
     }
 
     /// How far the log is durable.
@@ -193,7 +286,7 @@ impl LiveLog {
 
     /// Bytes in the current segment.
     pub fn current_len(&self) -> u64 {
-        self.state.lock().current.len
+        self.appended.load(Ordering::Relaxed)
     }
 
     /// Bytes in all live segments.
@@ -203,25 +296,25 @@ impl LiveLog {
 
     /// Bytes appended and not durable yet.
     pub fn has_unsynced(&self) -> bool {
-        let state = self.state.lock();
+        let state = self.state();
         state.durable < state.end && state.failed.is_none()
     }
 
     /// All live segments, oldest first; the last one is being written.
     pub fn segments(&self) -> Vec<Segment> {
-        let state = self.state.lock();
+        let state = self.state();
         state.closed.iter().copied().chain([state.current]).collect()
     }
 
     /// The first live segment if every closed one whose numbers are all below `needed` may go.
     pub fn first_needed(&self, needed: SeqNo) -> u64 {
-        let state = self.state.lock();
+        let state = self.state();
         state.closed.iter().find(|s| s.last_seq >= needed).map_or(state.current.number, |s| s.number)
     }
 
     /// Bytes of the segments from that with `needed` on.
     pub fn bytes_from(&self, needed: SeqNo) -> u64 {
-        let state = self.state.lock();
+        let state = self.state();
         state.closed.iter().chain([&state.current]).filter(|s| s.last_seq >= needed).map(|s| s.len).sum()
     }
 
@@ -268,6 +361,7 @@ impl LiveLog {
                 continue;
             }
             state.syncing = true;
+            self.refresh(&mut state);
             let work: Vec<Unsynced> = state.unsynced.iter().cloned().collect();
             drop(state);
             let mut outcome = self.sync_segments(&work);
@@ -280,13 +374,17 @@ impl LiveLog {
                 Ok(()) => {
                     if let Some(last) = work.last() {
                         state.durable = LogPosition { segment: last.number, offset: last.end };
+                        self.durable_version.fetch_add(1, Ordering::Release);
                         state.unsynced.retain(|s| s.number >= last.number);
                         if let Some(first) = state.unsynced.front_mut() {
                             first.named = true;
                         }
                     }
                 }
-                Err(e) => state.failed = Some(e),
+                Err(e) => {
+                    state.failed = Some(e);
+                    self.has_failed.store(true, Ordering::Release);
+                }
             }
             let here = self.settle(&mut state);
             self.synced.notify_all();
@@ -342,6 +440,7 @@ impl LiveLog {
     pub fn poison(&self, error: Error) {
         let mut state = self.state.lock();
         state.failed.get_or_insert(error);
+        self.has_failed.store(true, Ordering::Release);
         let here = self.settle(&mut state);
         self.synced.notify_all();
         drop(state);
@@ -382,9 +481,11 @@ impl LiveLog {
             if !sync {
                 let (after, timed_out) = self.wanted.wait_timeout(state, pause);
                 state = after;
+                self.refresh(&mut state);
                 sync = timed_out && !interval.is_zero() && state.durable < state.end && state.failed.is_none();
             }
             if sync {
+                self.refresh(&mut state);
                 let end = state.end;
                 drop(state);
                 if let Err(e) = self.sync_to(end) {
@@ -410,24 +511,23 @@ impl LiveLog {
 
     /// Writes the end mark of the current segment, if an earlier attempt to begin the next one, on a
     /// full disk say, has not done so; says where the segment ends.
-    fn finish(&self, writer: &mut SegmentWriter) -> Result<LogPosition> {
+    fn finish(&self, leader: &mut Leader) -> Result<LogPosition> {
+        let promise = self.promise(leader);
+        let writer = &mut leader.segment;
         if writer.is_finished() {
             return Ok(writer.end());
         }
-        let durable = self.state.lock().durable;
         let before = writer.end().offset;
-        let end = match writer.finish(durable) {
+        let end = match writer.finish(promise) {
             // A segment that may not grow ends without a mark: the next one says where.
-            Err(e) if e.is_file_too_long() => writer.end(),
+            Err(e) if e.is_file_too_long() => {
+                writer.give_back_room();
+                writer.end()
+            }
             outcome => outcome?,
         };
         self.live_bytes.fetch_add(end.offset - before, Ordering::Relaxed);
-        let mut state = self.state.lock();
-        state.end = end;
-        state.current.len = end.offset;
-        if let Some(current) = state.unsynced.back_mut() {
-            current.end = end.offset;
-        }
+        self.appended.store(end.offset, Ordering::Release);
         Ok(end)
     }
 

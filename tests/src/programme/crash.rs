@@ -31,7 +31,7 @@ pub const KINDS: &[Kind] = &[Kind {
     ci_units: 1400,
     suite_units: 12,
     at_once: usize::MAX,
-    ci_targets: &[("crash_states", 300_000)],
+    ci_targets: &[("crash_states", 300_000), ("crash_stores", 10_000)],
     long_targets: &[("crash_states", 10_000_000)],
     run,
 }];
@@ -179,6 +179,8 @@ fn run(unit: u64, tally: &mut Tally) {
     let shots = std::mem::take(&mut album.lock().unwrap().shots);
     let states = Prefixes::of(&workload.ops);
     tally.add("crash_calls", calls);
+    let stores = log.iter().filter(|call| call.contains(" Store ")).count() as u64;
+    tally.add("crash_stores", stores);
     for shot in &shots {
         if let Err(what) = examine(shot, &workload, &states) {
             let story = shot.story();

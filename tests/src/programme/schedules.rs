@@ -21,6 +21,7 @@ use super::simulation::{builder, content, records};
 use super::{Kind, Tally};
 use crate::disk::Disk;
 use crate::rng::Rng;
+use crate::sim::LOG_MODES;
 
 /// The kinds of this module.
 pub const KINDS: &[Kind] = &[Kind {
@@ -139,7 +140,8 @@ fn play(script: &'static Script, mut rng: Rng, done: &AtomicU64) {
         .memory_budget(1 << 20)
         .memtable_size(16 << 10)
         .log_segment_size(16 << 10)
-        .log_size_max(64 << 10);
+        .log_size_max(64 << 10)
+        .log_mode(rng.pick(&LOG_MODES));
     let codec = if script.decode_threads > 0 { Codec::Brotli { quality: 0 } } else { Codec::Lz4 };
     let family_options = CfOptions::new()
         .compression(Compression::all(codec))

@@ -29,6 +29,7 @@ use crate::checks;
 use crate::disk::{Disk, PROCESS_DEATH};
 use crate::model::{Content, Records};
 use crate::rng::Rng;
+use crate::sim::LOG_MODES;
 use client::{Client, Shared};
 use history::{History, State};
 
@@ -406,6 +407,7 @@ fn database_options(rng: &mut Rng) -> Options {
         .log_segment_size(segment)
         .log_size_max(segment * rng.within(1, 4))
         .open_tables_max(rng.pick(&[16, 1000]))
+        .log_mode(rng.pick(&LOG_MODES))
 }
 
 /// Options of a family: small tables, mostly cheap codecs.
@@ -437,6 +439,7 @@ fn random_rule(rng: &mut Rng, skip_max: u64) -> Rule {
     rule.times = rng.pick(&[1, 1, 2, 10, 60]);
     let kinds = [
         Write, Write, Write, Create, Sync, SyncDir, Open, Read, Read, Rename, Remove, SetLen, Allocate, Link, Metadata,
+        Store, Store, Map,
     ];
     rule.kind = Some(rng.pick(&kinds));
     rule.suffix = rng.pick(&[None, None, Some(".wal"), Some(".sst"), Some(".sst")]).map(str::to_string);

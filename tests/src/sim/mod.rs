@@ -25,7 +25,7 @@ mod sets;
 
 pub use machine::{Machine, Outcome, run, run_fully};
 pub use misuse::MISUSES;
-pub use sets::{OptionSet, cf_options, options, sets};
+pub use sets::{LOG_MODES, OptionSet, cf_options, options, sets};
 
 /// Where and how a database is opened.
 #[derive(Clone)]

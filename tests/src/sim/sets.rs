@@ -6,7 +6,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use lignite::{CfOptions, Codec, Compression, Durability, FilterPolicy, Options};
+use lignite::{CfOptions, Codec, Compression, Durability, FilterPolicy, LogMode, Options};
 
 use crate::rng::Rng;
 
@@ -31,7 +31,7 @@ impl OptionSet {
     pub fn options(&self, seed: u64) -> Options {
         match self.random {
             Some(salt) => options(seed ^ salt, self.threads),
-            None => self.database.clone(),
+            None => self.database.clone().log_mode(LOG_MODES[(seed % 2) as usize]),
         }
     }
 
@@ -171,6 +171,9 @@ fn threaded() -> Vec<OptionSet> {
     ]
 }
 
+/// Both ways of appending to the log, for options that choose one.
+pub const LOG_MODES: [LogMode; 2] = [LogMode::Mapped, LogMode::Positioned];
+
 /// Database options made from a seed: small, so that little data makes much happen.
 pub fn options(seed: u64, threads: usize) -> Options {
     let mut rng = Rng::new(seed);
@@ -184,6 +187,7 @@ pub fn options(seed: u64, threads: usize) -> Options {
         .log_segment_size(segment)
         .log_size_max(segment * rng.within(1, 8))
         .open_tables_max(rng.pick(&[16, 20, 1000]))
+        .log_mode(rng.pick(&LOG_MODES))
 }
 
 /// Family options made from a seed.
