@@ -30,6 +30,10 @@ pub fn check_payload(payload: &[u8]) -> Result<()> {
 pub fn encode_into(out: &mut [u8], place: &Place, offset: u64, header: &RecordHeader, payload: &[u8]) {
     debug_assert_eq!(offset % RECORD_ALIGN, 0);
     debug_assert_eq!(out.len() as u64, record_len(payload.len()));
+    // The padding, and what is about to be written over it.
+    if let Some(last) = out.last_chunk_mut::<{ RECORD_ALIGN as usize }>() {
+        last.fill(0);
+    }
     let (head, body) = out.split_at_mut(RECORD_HEADER_LEN);
     let mut fields = [0; RECORD_HEADER_LEN];
     fields[4..8].copy_from_slice(&(payload.len() as u32).to_le_bytes());
@@ -39,9 +43,7 @@ pub fn encode_into(out: &mut [u8], place: &Place, offset: u64, header: &RecordHe
     fields[24..32].copy_from_slice(&header.synced.segment.to_le_bytes());
     fields[32..40].copy_from_slice(&header.synced.offset.to_le_bytes());
     head.copy_from_slice(&fields);
-    let (data, padding) = body.split_at_mut(payload.len());
-    data.copy_from_slice(payload);
-    padding.fill(0);
+    body[..payload.len()].copy_from_slice(payload);
     let crc = crc32(place.seed(offset), &[&out[4..]]);
     out[..4].copy_from_slice(&crc.to_le_bytes());
 }
