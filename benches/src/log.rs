@@ -11,7 +11,7 @@ use lignite::internals::metrics::Metrics;
 use lignite::internals::record::{LogPosition, RecordHeader, RecordKind};
 use lignite::internals::store::LiveLog;
 use lignite::internals::store::log::Appending;
-use lignite::{Db, Durability, LogMode, Options};
+use lignite::{Db, Durability, LogMode, Options, SystemClock};
 use lignite_bench::Result;
 use lignite_bench::synthetic::Generator;
 use serde_json::json;
@@ -98,8 +98,8 @@ fn appends(options: &LogOptions, dir: &Path) -> Result<()> {
 
 fn open_log(dir: &Path, mode: LogMode) -> Result<LiveLog> {
     let appending = Appending { mode, segment_size: 32 << 20 };
-    let (fs, metrics) = (Arc::new(DiskFs::new()), Arc::new(Metrics::default()));
-    Ok(LiveLog::create(fs, dir.to_path_buf(), 1, 1, appending, metrics, 1, Vec::new(), LogPosition::START, 0)?)
+    let (fs, clock, metrics) = (Arc::new(DiskFs::new()), Arc::new(SystemClock::new()), Arc::new(Metrics::default()));
+    Ok(LiveLog::create(fs, dir.to_path_buf(), 1, 1, appending, clock, metrics, 1, Vec::new(), LogPosition::START, 0)?)
 }
 
 fn append_all(log: &LiveLog, options: &LogOptions) -> Result<f64> {

@@ -642,6 +642,7 @@ fn take_over(context: Context, mut found: Found, lock: Box<dyn FileLock>) -> Res
             found.db_id,
             context.seed,
             Appending { mode: context.options.log_mode, segment_size: context.options.log_segment_size },
+            context.clock.clone(),
             context.metrics.clone(),
             segment_number,
             found.kept.clone(),

@@ -4,6 +4,10 @@
 //! either waits for the sync that is running or starts the next one, which then covers everything
 //! appended so far. No lock is held while the device works, so the next group collects meanwhile.
 //!
+//! Writers who write again as soon as they may would fall into two halves that wait for each other: while
+//! one half is synced the other collects, and each sync serves half of them. So who begins a sync waits a
+//! little for those whom the last one let go, as long as that has been worth it lately.
+//!
 //! An append takes no lock that a sync holds: how far the current segment is appended and durable are
 //! numbers that the leader reads and writes by himself.
 //!
@@ -16,6 +20,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::checksum;
+use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filename::FileName;
 use crate::fs::{File, Fs};
@@ -27,6 +32,11 @@ use crate::sabotage::{self, Bug};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Arc, Condvar, Mutex, MutexGuard};
 use crate::wal::{Room, SegmentWriter};
+
+/// The longest wait for others before a sync begins; never more than a quarter of what the last one took.
+const GATHER_MAX: Duration = Duration::from_micros(200);
+/// So many syncs begin at once after a wait for nobody.
+const GATHER_PAUSE: u32 = 16;
 
 /// Called once, when the position it was given for is durable or can never be.
 pub type DurableCallback = Box<dyn FnOnce(Result<()>) + Send>;
@@ -58,10 +68,13 @@ pub struct LiveLog {
     db_id: u128,
     seed: u64,
     appending: Appending,
+    clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     writer: Mutex<Leader>,
     state: Mutex<State>,
     synced: Condvar,
+    /// Wakes the one who waits for others before a sync.
+    gathered: Condvar,
     /// Wakes the notifier thread.
     wanted: Condvar,
     /// Bytes in all live segments, for the decision to rotate or flush without a lock.
@@ -95,6 +108,18 @@ struct State {
     durable: LogPosition,
     end: LogPosition,
     syncing: bool,
+    /// How many syncs have begun, and how many are done.
+    begun: u64,
+    done: u64,
+    /// Threads that wait for a sync or do it, and how many are waited for before it begins (0: for none).
+    waiting: usize,
+    gathering: usize,
+    /// What the last sync let go and how long it took, and how many more begin without a wait.
+    served: usize,
+    /// Who came while it ran.
+    stayed: usize,
+    took: Duration,
+    hasty: u32,
     failed: Option<Error>,
     callbacks: Vec<(LogPosition, DurableCallback)>,
     /// Space ahead of the current segment, if it is mapped.
@@ -123,6 +148,7 @@ impl LiveLog {
         db_id: u128,
         seed: u64,
         appending: Appending,
+        clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
         number: u64,
         closed: Vec<Segment>,
@@ -145,6 +171,7 @@ impl LiveLog {
             db_id,
             seed,
             appending,
+            clock,
             metrics,
             state: Mutex::new(State {
                 closed: closed.into(),
@@ -153,6 +180,14 @@ impl LiveLog {
                 durable,
                 end,
                 syncing: false,
+                begun: 0,
+                done: 0,
+                waiting: 0,
+                gathering: 0,
+                served: 0,
+                stayed: 0,
+                took: Duration::ZERO,
+                hasty: 0,
                 failed: None,
                 callbacks: Vec::new(),
                 room: writer.room(),
@@ -162,6 +197,7 @@ impl LiveLog {
             }),
             writer: Mutex::new(Leader { segment: writer, promise: durable, promise_version: 0 }),
             synced: Condvar::new(),
+            gathered: Condvar::new(),
             wanted: Condvar::new(),
             live_bytes: AtomicU64::new(live),
             appended: AtomicU64::new(end.offset),
@@ -349,8 +385,19 @@ impl LiveLog {
     /// Waits until everything up to `position` is durable, syncing if nobody else does.
     pub fn sync_to(&self, position: LogPosition) -> Result<()> {
         let mut state = self.state.lock();
+        if state.durable >= position {
+            return Ok(());
+        }
+        let came_in = state.begun;
+        state.waiting += 1;
+        if state.waiting == state.gathering {
+            self.gathered.notify_one();
+        }
         loop {
             if state.durable >= position {
+                if state.done <= came_in {
+                    state.waiting -= 1; // Served by one that had begun before.
+                }
                 return Ok(());
             }
             if let Some(e) = &state.failed {
@@ -361,6 +408,14 @@ impl LiveLog {
                 continue;
             }
             state.syncing = true;
+            state = self.gather(state);
+            if state.failed.is_some() {
+                state.syncing = false;
+                self.synced.notify_all();
+                continue;
+            }
+            state.begun += 1;
+            let (serves, begun) = (state.waiting, self.clock.now());
             self.refresh(&mut state);
             let work: Vec<Unsynced> = state.unsynced.iter().cloned().collect();
             drop(state);
@@ -370,6 +425,10 @@ impl LiveLog {
             }
             state = self.state.lock();
             state.syncing = false;
+            state.took = self.clock.now().saturating_sub(begun);
+            state.done = state.begun;
+            state.waiting -= serves;
+            (state.served, state.stayed) = (serves, state.waiting);
             match outcome {
                 Ok(()) => {
                     if let Some(last) = work.last() {
@@ -394,6 +453,26 @@ impl LiveLog {
                 state = self.state.lock();
             }
         }
+    }
+
+    /// Waits for those whom the last sync let go: they are about to write again.
+    fn gather<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        let longest = (state.took / 4).min(GATHER_MAX);
+        if state.hasty > 0 || longest.is_zero() {
+            state.hasty = state.hasty.saturating_sub(1);
+            return state;
+        }
+        // Those who came while it ran are still there; `waiting` counts both.
+        state.gathering = state.stayed + state.served;
+        let before = state.waiting;
+        if state.waiting < state.gathering {
+            (state, _) = self.gathered.wait_timeout(state, longest);
+            if state.waiting == before {
+                state.hasty = GATHER_PAUSE;
+            }
+        }
+        state.gathering = 0;
+        state
     }
 
     /// Waits until everything appended so far is durable.
