@@ -549,10 +549,8 @@ impl Found {
     fn replay_ingest(&mut self, context: &Context, edit: &VersionEdit, seq: SeqNo) -> Result<()> {
         let mut by_family: BTreeMap<FamilyId, Vec<(usize, Arc<TableFile>)>> = BTreeMap::new();
         for (id, level, meta) in &edit.added {
-            let mut meta = meta.clone();
-            meta.seq_override = Some(seq);
-            (meta.seq_min, meta.seq_max) = (seq, seq);
-            by_family.entry(*id).or_default().push((usize::from(*level), self.table_file(meta)));
+            let file = self.table_file(meta.clone().ingested_at(seq));
+            by_family.entry(*id).or_default().push((usize::from(*level), file));
         }
         for (id, tables) in by_family {
             let Some(family) = self.families.get(&id).filter(|f| f.flushed() < seq) else { continue };

@@ -72,10 +72,9 @@ impl<'a> LogJudge<'a> {
         let edit = decode_ingest(payload)?;
         let Some(state) = self.state else { return Ok(()) };
         let mut by_family: BTreeMap<FamilyId, Vec<(usize, Arc<TableFile>)>> = BTreeMap::new();
-        for (id, level, mut meta) in edit.added {
-            meta.seq_override = Some(seq);
-            (meta.seq_min, meta.seq_max) = (seq, seq);
-            by_family.entry(id).or_default().push((usize::from(level), TableFile::unmanaged(meta)));
+        for (id, level, meta) in edit.added {
+            let file = TableFile::unmanaged(meta.ingested_at(seq));
+            by_family.entry(id).or_default().push((usize::from(level), file));
         }
         for (id, tables) in by_family {
             let Some(family) = state.families.get(&id) else { continue };

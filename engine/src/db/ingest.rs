@@ -161,10 +161,7 @@ impl ColumnFamily {
                 let seq = x.last_seq() + 1;
                 let mut edit = VersionEdit::default();
                 for table in tables {
-                    let mut meta = table.clone();
-                    meta.seq_override = Some(seq);
-                    (meta.seq_min, meta.seq_max) = (seq, seq);
-                    edit.added.push((family.id, level as u8, meta));
+                    edit.added.push((family.id, level as u8, table.clone().ingested_at(seq)));
                 }
                 let payload = encode_ingest(&edit)?;
                 store.make_space_for_edit(payload.len())?;

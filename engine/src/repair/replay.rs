@@ -7,13 +7,13 @@ use super::rebuild::{Family, Rebuild};
 use super::report::Loss;
 use crate::batch;
 use crate::check::Problem;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::key::{FamilyId, SeqNo};
 use crate::options::CfOptions;
 use crate::record::{RecordHeader, RecordKind};
+use crate::recovery::check_batch_count;
 use crate::sync::Arc;
 use crate::table::wreck::forgivable;
-use crate::version::TableMeta;
 use crate::version::edit::{FamilyRecord, decode_family_operation, decode_ingest};
 use crate::wal::{self, ReplayRules};
 
@@ -101,11 +101,9 @@ impl Rebuild<'_> {
                     let Some(family) = self.families.get_mut(&id).filter(|f| f.flushed < header.first_seq) else {
                         continue;
                     };
-                    let seq = header.first_seq;
-                    let meta = TableMeta { seq_override: Some(seq), seq_min: seq, seq_max: seq, ..meta };
                     // What came before it in the log is older, wherever it lies.
                     family.merge |= !family.memtable.is_empty();
-                    family.old.push((usize::from(level), meta));
+                    family.old.push((usize::from(level), meta.ingested_at(header.first_seq)));
                 }
             }
             _ => {}
@@ -116,9 +114,7 @@ impl Rebuild<'_> {
 
     fn apply_batch(&mut self, header: &RecordHeader, payload: &[u8]) -> Result<()> {
         let buffer: Arc<[u8]> = Arc::from(payload);
-        if batch::count_entries(&buffer)? != header.count {
-            return Err(Error::corruption("a batch has another number of entries than its log record says"));
-        }
+        check_batch_count(header, batch::count_entries(&buffer)?.into())?;
         for (seq, entry) in (header.first_seq..).zip(batch::walk(&buffer)) {
             let entry = entry?;
             let id = entry.family();

@@ -14,9 +14,8 @@
 //! (see [`super::heads`]) carry the search.
 //!
 //! Always true of a decoded block: entries are in strict internal order, every offset lies in the
-//! buffer, every kind is known. One sequence number for all entries, as an ingested table has it, says
-//! nothing about the order of versions of one key: such a table has one version of each, and of a forged
-//! one with more any may be found.
+//! buffer, every kind is known. Under one sequence number for all entries, as an ingested table has it,
+//! that leaves room for one version of each key: a second is refused.
 
 use std::cmp::Ordering;
 
@@ -95,7 +94,8 @@ impl Block {
         let (mut words, uniform) = decode_tags(kinds, seqs, len)?;
         let mut buffer: Arc<[u8]> = std::iter::repeat_n(0u8, keys_len + values_len).collect();
         let bytes = Arc::get_mut(&mut buffer).ok_or_else(|| Error::corruption("a new buffer is shared"))?;
-        let tags = words.get(len..).unwrap_or_default();
+        // Tags that are all replaced by one put no two versions of a key in order.
+        let tags = if seq_override.is_some() { &[] } else { words.get(len..).unwrap_or_default() };
         let has_repeats = expand_keys(bytes, key_offsets, value_offsets, suffixes, tags)?;
 
         value_lens.fill_u32(&mut value_offsets[..len], VALUE_LEN_MAX as u64)?;
@@ -556,6 +556,11 @@ pub(crate) mod tests {
             let (keys, _) = build(&list);
             let block = Block::decode(&keys, 2, 0, Some(99), |_| Ok(())).unwrap();
             assert_eq!([block.tag(0), block.tag(1)], kinds.map(|k| Tag::new(99, k)));
+            let twins: Vec<Entry> =
+                vec![(b"a".to_vec(), Tag::new(2, kinds[0]), vec![]), (b"a".to_vec(), Tag::new(1, kinds[1]), vec![])];
+            let (keys, _) = build(&twins);
+            assert!(Block::decode(&keys, 2, 0, None, |_| Ok(())).is_ok());
+            assert!(Block::decode(&keys, 2, 0, Some(99), |_| Ok(())).unwrap_err().is_corruption());
         }
     }
 

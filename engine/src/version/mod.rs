@@ -103,6 +103,12 @@ impl TableMeta {
         !upper_contains(&self.largest, key)
     }
 
+    /// The same table, ingested under the number `seq`, which all its entries show from then on.
+    #[must_use]
+    pub fn ingested_at(self, seq: SeqNo) -> TableMeta {
+        TableMeta { seq_override: Some(seq), seq_min: seq, seq_max: seq, ..self }
+    }
+
     /// Fails if a bound makes no sense.
     pub fn check(&self) -> Result<()> {
         let fail = |what: &str| Err(Error::corruption(format!("table {}: {what}", self.number)));
