@@ -4,7 +4,16 @@
 //! file's salt, its number and the offset; a block's xxh3 is salted with file and offset. Bytes
 //! that are right but in the wrong place fail, be they stale, swapped or misdirected.
 
+use std::cell::Cell;
+
+use twox_hash::XxHash3_64;
 use xxhash_rust::xxh3;
+
+/// Longest input of xxh3 that is hashed without stripes, and so without vectors.
+const SHORT_LEN_MAX: usize = 240;
+/// Two slices of together so many bytes are laid end to end rather than fed one by one: a stream costs
+/// more to set up than the copy.
+const JOINED_LEN_MAX: usize = 16 << 10;
 
 /// The hash of a user key, shared by all filters of one `get`: xxh3-64.
 #[inline]
@@ -15,11 +24,26 @@ pub fn hash_key(key: &[u8]) -> u64 {
 /// The low 32 bits of xxh3-64 over `bytes`, salted.
 #[inline]
 pub fn xxh32(bytes: &[u8], salt: u64) -> u32 {
-    xxh3::xxh3_64_with_seed(bytes, salt) as u32
+    if bytes.len() <= SHORT_LEN_MAX {
+        return xxh3::xxh3_64_with_seed(bytes, salt) as u32;
+    }
+    XxHash3_64::oneshot_with_seed(salt, bytes) as u32
 }
 
 /// As [`xxh32`] over two slices laid end to end.
 pub fn xxh32_pair(first: &[u8], second: &[u8], salt: u64) -> u32 {
+    thread_local! {
+        static JOINED: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    }
+    if first.len() + second.len() <= JOINED_LEN_MAX {
+        let mut joined = JOINED.take();
+        joined.clear();
+        joined.extend_from_slice(first);
+        joined.extend_from_slice(second);
+        let hash = xxh32(&joined, salt);
+        JOINED.set(joined);
+        return hash;
+    }
     let mut h = xxh3::Xxh3Builder::new().with_seed(salt).build();
     h.update(first);
     h.update(second);
@@ -161,7 +185,12 @@ mod tests {
     #[test]
     fn parts_equal_the_whole() {
         assert_eq!(crc32(7, &[b"ab", b"c"]), crc32(7, &[b"abc"]));
-        assert_eq!(xxh32_pair(b"ab", b"c", 7), xxh32(b"abc", 7));
+        let long: Vec<u8> = (0..40_000u32).map(|i| (i * i >> 3) as u8).collect();
+        for len in [3, 240, 241, 1024, JOINED_LEN_MAX, JOINED_LEN_MAX + 1, long.len()] {
+            let expected = xxh3::xxh3_64_with_seed(&long[..len], 7) as u32;
+            assert_eq!(xxh32(&long[..len], 7), expected, "one slice of {len}");
+            assert_eq!(xxh32_pair(&long[..len - 2], &long[len - 2..len], 7), expected, "two slices of {len}");
+        }
         let mut h = FileHasher::new();
         h.update(b"ab");
         h.update(b"c");
