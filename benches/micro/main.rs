@@ -2,8 +2,12 @@
 //!
 //! * `frame/encode`, `frame/decode`: a data block of 16 KiB to its stored form and back, for every
 //!   codec; the figure is raw bytes a second. Decoding includes checksums and the cached form.
-//! * `block/find`: a key in a decoded block.
+//! * `block/find`: a key in a decoded block, by search; `block/look_up`: by its table of rows;
+//!   `block/walk`: in the stored form, which need not be decoded for it.
 //! * `memtable/insert`, `memtable/get`: 16-byte keys with 100-byte values, in random order.
+//! * `cache/hit`: a block of 10,000 that are all there, by one thread and by two; and, printed before, how
+//!   many of the accesses of a trace are hits: Zipf (0.99), the same with a scan of everything now and then, and
+//!   uniform, with room for a tenth. Each beside `quick_cache`, a hash map with S3-FIFO.
 //! * `merge/next`: one step of a merge over so many sources with interleaved keys.
 
 #![expect(clippy::unwrap_used, reason = "a bench that fails has nothing better to do than to stop")]
@@ -13,12 +17,15 @@ use std::sync::Arc;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use lignite::internals::batch::{WriteBatch, walk};
+use lignite::internals::cache::{BlockCache, Shelf, Weigh};
+use lignite::internals::checksum::hash_key;
 use lignite::internals::frame::{self, Frame, FrameOptions};
 use lignite::internals::iter::merge::Merge;
 use lignite::internals::iter::{Cursor, VecCursor};
 use lignite::internals::key::{FamilyId, Kind, Tag};
 use lignite::internals::memtable::Memtable;
 use lignite::internals::table::block::{Block, BlockBuilder};
+use lignite::internals::table::lookup::Walk;
 use lignite_bench::synthetic::{Generator, Permutation, Random};
 use lignite_codecs::Codec;
 
@@ -26,7 +33,7 @@ const BLOCK_LEN: usize = 16 << 10;
 const VALUE_LEN: usize = 100;
 const SALT: u64 = 7;
 
-criterion_group!(benches, blocks, memtable, merge);
+criterion_group!(benches, blocks, cache, memtable, merge);
 criterion_main!(benches);
 
 fn blocks(criterion: &mut Criterion) {
@@ -77,6 +84,19 @@ fn blocks(criterion: &mut Criterion) {
             block.find(black_box(&key), Tag::NEWEST)
         });
     });
+    criterion.bench_function("block/look_up", |bencher| {
+        bencher.iter(|| {
+            let key = generator.key(random.below(u64::from(n_entries)));
+            block.look_up(black_box(&key), hash_key(&key), Tag::NEWEST)
+        });
+    });
+    let mut walk = Walk::default();
+    criterion.bench_function("block/walk", |bencher| {
+        bencher.iter(|| {
+            let key = generator.key(random.below(u64::from(n_entries)));
+            walk.find(black_box(&keys), n_entries as usize, values.len(), None, &key, Tag::NEWEST).unwrap()
+        });
+    });
 }
 
 fn memtable(criterion: &mut Criterion) {
@@ -125,6 +145,125 @@ fn merge(criterion: &mut Criterion) {
                 }
                 black_box(merge.key());
                 merge.next().unwrap();
+            });
+        });
+    }
+    group.finish();
+}
+
+/// A block of a cache, as far as that is concerned.
+#[derive(Clone)]
+struct Cached(Arc<[u64; 8]>);
+
+impl Weigh for Cached {
+    fn weight(&self) -> u64 {
+        BLOCK_LEN as u64
+    }
+}
+
+/// Two caches behind one face.
+trait AnyCache: Sync {
+    /// True for a hit.
+    fn read(&self, at: usize) -> bool;
+}
+
+struct Ours(BlockCache<Cached>, Arc<Shelf<Cached>>);
+
+impl AnyCache for Ours {
+    fn read(&self, at: usize) -> bool {
+        if let Some(value) = self.0.get(&self.1, at) {
+            return value.0[0] == 7;
+        }
+        if self.0.admits(&self.1, at, BLOCK_LEN as u64) {
+            self.0.insert(&self.1, at, Cached(Arc::new([7; 8])));
+        }
+        false
+    }
+}
+
+struct Quick(quick_cache::sync::Cache<(u64, u32), Cached, QuickWeight>);
+
+#[derive(Clone)]
+struct QuickWeight;
+
+impl quick_cache::Weighter<(u64, u32), Cached> for QuickWeight {
+    fn weight(&self, _: &(u64, u32), value: &Cached) -> u64 {
+        value.weight()
+    }
+}
+
+impl AnyCache for Quick {
+    fn read(&self, at: usize) -> bool {
+        let key = (1, at as u32);
+        if let Some(value) = self.0.get(&key) {
+            return value.0[0] == 7;
+        }
+        self.0.insert(key, Cached(Arc::new([7; 8])));
+        false
+    }
+}
+
+fn caches(n_blocks: usize, room: usize) -> [(&'static str, Box<dyn AnyCache>); 2] {
+    let capacity = (room * BLOCK_LEN) as u64;
+    let ours = BlockCache::new(capacity);
+    let shelf = ours.shelf(n_blocks);
+    let quick = quick_cache::sync::Cache::with_weighter(room, capacity, QuickWeight);
+    [("lignite", Box::new(Ours(ours, shelf))), ("quick_cache", Box::new(Quick(quick)))]
+}
+
+fn cache(criterion: &mut Criterion) {
+    const N: usize = 10_000;
+    // Zipf by its inverse over ranks that are spread over the blocks.
+    let order = Permutation::new(N as u64, 3);
+    let sums: Vec<f64> = (1..=N)
+        .scan(0.0, |sum, rank| {
+            *sum += (rank as f64).powf(-0.99);
+            Some(*sum)
+        })
+        .collect();
+    let zipf = |random: &mut Random| {
+        let wanted = random.below(1 << 53) as f64 / (1u64 << 53) as f64 * sums[N - 1];
+        order.at(sums.partition_point(|&s| s < wanted).min(N - 1) as u64) as usize
+    };
+    for (trace, scans, is_zipf) in [("zipf", false, true), ("zipf and scans", true, true), ("uniform", false, false)] {
+        for (name, cache) in caches(N, N / 10) {
+            let mut random = Random::new(9);
+            let (mut hits, mut reads) = (0u64, 0u64);
+            for i in 0..40 * N {
+                let at = if is_zipf { zipf(&mut random) } else { random.below(N as u64) as usize };
+                let is_hit = cache.read(at);
+                if i > 10 * N {
+                    hits += u64::from(is_hit);
+                    reads += 1;
+                }
+                if scans && i % (4 * N) == 0 {
+                    (0..N).for_each(|at| _ = cache.read(at));
+                }
+            }
+            eprintln!("cache of a tenth, {trace}, {name}: {:.2} % hits", 100.0 * hits as f64 / reads as f64);
+        }
+    }
+
+    let mut group = criterion.benchmark_group("cache/hit");
+    group.throughput(Throughput::Elements(1));
+    for (name, cache) in caches(N, 2 * N) {
+        (0..N).for_each(|at| _ = cache.read(at));
+        group.bench_function(BenchmarkId::new(name, "1 thread"), |bencher| {
+            let mut random = Random::new(1);
+            bencher.iter(|| cache.read(random.below(N as u64) as usize));
+        });
+        group.bench_function(BenchmarkId::new(name, "2 threads"), |bencher| {
+            let stop = std::sync::atomic::AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    let mut random = Random::new(2);
+                    while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                        black_box(cache.read(random.below(N as u64) as usize));
+                    }
+                });
+                let mut random = Random::new(1);
+                bencher.iter(|| cache.read(random.below(N as u64) as usize));
+                stop.store(true, std::sync::atomic::Ordering::Relaxed);
             });
         });
     }

@@ -1,113 +1,224 @@
 //! The cache: things that took work to load, kept within a budget of bytes.
 //!
-//! A seam over `quick_cache`, which is scan-resistant (S3-FIFO) and sharded. It does not know what it
-//! holds. Always true: a key is loaded by one thread at a time while the others wait for it, no lock
-//! is held during a load, and a load that fails leaves nothing behind.
+//! It does not know what it holds. Each file that wants things kept owns a [`Shelf`], an array with one
+//! slot for each of its blocks, so a hit is an index into that array: no hash, no search, and no lock but
+//! the slot's own, which is held for the time of a clone. What the cache itself owns is the policy: which
+//! slots are filled, in which order they came, and how many bytes they take.
+//!
+//! The policy is a clock (a queue whose head goes to the end again if it was hit meanwhile, as in the
+//! main queue of S3-FIFO, Yang and others 2023) behind a gate. While there is room everything comes in.
+//! Once something has had to give way, a value comes in only if its slot was missed, or emptied, not long ago: while no
+//! more than one budget of bytes was missed since. So what is read once (a scan, most of a uniform load)
+//! neither pushes anything out nor pays for being kept, and the caller, who is told in advance, can
+//! do with less than a value to keep. The slot itself remembers; there is no ghost queue.
+//!
+//! Always true: a slot is loaded for keeping by one thread at a time while the others wait for it, no
+//! lock is held during a load, a load that fails leaves nothing behind, values take no more than the
+//! budget less what is lent out, and no value is dropped under a lock.
 
-use std::hash::{BuildHasherDefault, Hasher};
+#![allow(clippy::disallowed_types, reason = "a slot's lock is held for a clone or a move, never over a wait or a call")]
 
-use quick_cache::sync::{Cache, DefaultLifecycle};
-use quick_cache::{OptionsBuilder, Weighter};
+use std::collections::VecDeque;
+use std::sync::PoisonError;
 
-use crate::sync::{Mutex, foreign};
+use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use crate::sync::{Arc, Condvar, Mutex};
 
-/// What is cached: block `block` of file `file`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct CacheKey {
-    /// The file's number.
-    pub file: u64,
-    /// The block's position in the file.
-    pub block: u32,
+/// Hits that a value gets credit for.
+const HEAT_MAX: u8 = 3;
+/// A slot counts time in units of so many missed bytes (a shift).
+const TICK_SHIFT: u32 = 6;
+/// A slot that was never missed.
+const NEVER: u32 = 0;
+/// Queue entries whose slots were emptied are swept when there are more of them than of others, and than this.
+const STALE_MIN: usize = 1024;
+
+/// What a value takes of a budget.
+pub trait Weigh {
+    /// Bytes.
+    fn weight(&self) -> u64;
 }
 
 /// A cache of values that are cheap to clone.
 pub struct BlockCache<V> {
-    cache: Cache<CacheKey, Weighed<V>, Weight, BuildHasherDefault<KeyHasher>, DefaultLifecycle<CacheKey, Weighed<V>>>,
+    policy: Mutex<Policy<V>>,
     capacity: u64,
-    charged: Mutex<u64>,
-    #[cfg(feature = "sim")]
+    /// What values may take now.
+    limit: AtomicU64,
+    /// What they take. Written under the lock of the policy.
+    usage: AtomicU64,
+    /// True since something had to give way, until an eighth is free.
+    is_full: AtomicBool,
+    /// Bytes missed since the start: the time by which slots remember.
+    missed: AtomicU64,
+    shelves: AtomicU64,
     loading: Loading,
 }
 
-impl<V: Clone + Send + Sync> BlockCache<V> {
-    /// A cache for `capacity` bytes of values of about 16 KiB.
-    pub fn new(capacity: u64) -> BlockCache<V> {
-        BlockCache::with_average(capacity, 16 << 10)
-    }
+/// Slots for the values of one file. Empty it with [`BlockCache::clear_shelf`] before it goes.
+pub struct Shelf<V> {
+    id: u64,
+    slots: Box<[Slot<V>]>,
+}
 
-    /// A cache for `capacity` units of weight, of which a value takes `average`.
-    pub fn with_average(capacity: u64, average: u64) -> BlockCache<V> {
-        let items = (capacity / average.max(1)).clamp(1, 1 << 24) as usize;
-        // A shard turns away what is heavier than its share, so a small cache has few shards.
-        let shards = (items / 256).clamp(1, 64);
-        let options = OptionsBuilder::new()
-            .estimated_items_capacity(items)
-            .weight_capacity(capacity)
-            .shards(shards)
-            .build()
-            .expect("all that is required was given");
-        let cache = Cache::with_options(options, Weight, BuildHasherDefault::default(), DefaultLifecycle::default());
+struct Slot<V> {
+    value: std::sync::Mutex<Option<V>>,
+    /// When it was last missed or emptied.
+    seen: AtomicU32,
+    /// Hits since the clock's hand came by, at most [`HEAT_MAX`].
+    heat: AtomicU8,
+}
+
+struct Policy<V> {
+    /// In the order in which the hand comes by. A slot that was emptied may still be there.
+    queue: VecDeque<Place<V>>,
+    /// Filled slots.
+    filled: usize,
+    charged: u64,
+}
+
+struct Place<V> {
+    shelf: Arc<Shelf<V>>,
+    at: u32,
+}
+
+impl<V: Clone + Send + Sync + Weigh> BlockCache<V> {
+    /// A cache for `capacity` bytes.
+    pub fn new(capacity: u64) -> BlockCache<V> {
         BlockCache {
-            cache,
+            policy: Mutex::new(Policy { queue: VecDeque::new(), filled: 0, charged: 0 }),
             capacity,
-            charged: Mutex::new(0),
-            #[cfg(feature = "sim")]
+            limit: AtomicU64::new(capacity),
+            usage: AtomicU64::new(0),
+            is_full: AtomicBool::new(false),
+            missed: AtomicU64::new(1 << TICK_SHIFT),
+            shelves: AtomicU64::new(0),
             loading: Loading::default(),
         }
     }
 
-    /// The value of a key, if it is there.
+    /// A shelf of `n` empty slots.
+    pub fn shelf(&self, n: usize) -> Arc<Shelf<V>> {
+        let slot = || Slot { value: std::sync::Mutex::new(None), seen: AtomicU32::new(NEVER), heat: AtomicU8::new(0) };
+        let id = self.shelves.fetch_add(1, Relaxed);
+        Arc::new(Shelf { id, slots: std::iter::repeat_with(slot).take(n).collect() })
+    }
+
+    /// The value in a slot, if it is there.
     #[inline]
-    pub fn get(&self, key: &CacheKey) -> Option<V> {
-        foreign(|| self.cache.get(key)).map(|w| w.value)
-    }
-
-    /// Keeps a value that takes `weight` bytes.
-    pub fn insert(&self, key: CacheKey, value: V, weight: u64) {
-        foreign(|| self.cache.insert(key, Weighed { value, weight }));
-    }
-
-    /// The value of a key; loaded, with its weight, by one of the threads that ask for it.
-    #[inline]
-    pub fn get_or_insert_with<E>(&self, key: &CacheKey, load: impl FnOnce() -> Result<(V, u64), E>) -> Result<V, E> {
-        #[cfg(feature = "sim")]
-        if crate::sync::is_simulated() {
-            return self.load_in_turn(key, load);
+    pub fn get(&self, shelf: &Shelf<V>, at: usize) -> Option<V> {
+        let slot = &shelf.slots[at];
+        let value = slot.value().clone()?;
+        let heat = slot.heat.load(Relaxed);
+        if heat < HEAT_MAX {
+            // Two hits at once may count as one.
+            slot.heat.store(heat + 1, Relaxed);
         }
-        let loaded = self.cache.get_or_insert_with(key, || load().map(|(value, weight)| Weighed { value, weight }));
-        loaded.map(|w| w.value)
+        Some(value)
     }
 
-    /// Forgets a key.
-    pub fn remove(&self, key: &CacheKey) {
-        foreign(|| self.cache.remove(key));
+    /// True if there is a value in a slot. No hit.
+    pub fn contains(&self, shelf: &Shelf<V>, at: usize) -> bool {
+        shelf.slots[at].value().is_some()
     }
 
-    /// Forgets blocks `0..blocks` of a file.
-    pub fn remove_file(&self, file: u64, blocks: u32) {
-        for block in 0..blocks {
-            foreign(|| self.cache.remove(&CacheKey { file, block }));
+    /// Counts a miss of a value that takes about `weight` bytes. True if it should be loaded for keeping.
+    pub fn admits(&self, shelf: &Shelf<V>, at: usize, weight: u64) -> bool {
+        let now = tick(self.missed.fetch_add(weight.max(1), Relaxed));
+        let seen = shelf.slots[at].seen.swap(now, Relaxed);
+        let limit = self.limit.load(Relaxed);
+        !self.is_full.load(Relaxed) && self.usage.load(Relaxed) + weight <= limit
+            || seen != NEVER && u64::from(now.wrapping_sub(seen)) << TICK_SHIFT <= limit
+    }
+
+    /// The value of a slot; loaded by one of the threads that ask for it, and kept.
+    pub fn get_or_insert_with<E>(
+        &self,
+        shelf: &Arc<Shelf<V>>,
+        at: usize,
+        load: impl FnOnce() -> Result<V, E>,
+    ) -> Result<V, E> {
+        let Some(turn) = self.loading.begin((shelf.id, at as u32), || self.get(shelf, at)) else {
+            // It was there, or came while others loaded it.
+            return match self.get(shelf, at) {
+                Some(value) => Ok(value),
+                None => load(),
+            };
+        };
+        let value = load()?;
+        self.insert(shelf, at, value.clone());
+        drop(turn);
+        Ok(value)
+    }
+
+    /// Keeps a value, whatever the gate says.
+    pub fn insert(&self, shelf: &Arc<Shelf<V>>, at: usize, value: V) {
+        let weight = value.weight();
+        let mut out = Vec::new();
+        let mut policy = self.policy.lock();
+        if weight <= self.limit.load(Relaxed) {
+            let slot = &shelf.slots[at];
+            slot.heat.store(0, Relaxed);
+            let mut usage = self.usage.load(Relaxed) + weight;
+            match slot.value().replace(value) {
+                Some(old) => {
+                    usage -= old.weight();
+                    out.push(old);
+                }
+                None => {
+                    policy.filled += 1;
+                    policy.queue.push_back(Place { shelf: shelf.clone(), at: at as u32 });
+                }
+            }
+            self.usage.store(usage, Relaxed);
+            self.make_room(&mut policy, &mut out);
         }
+        drop(policy);
+        drop(out);
+    }
+
+    /// Empties a shelf.
+    pub fn clear_shelf(&self, shelf: &Shelf<V>) {
+        let mut out = Vec::new();
+        let mut policy = self.policy.lock();
+        let mut usage = self.usage.load(Relaxed);
+        for slot in &shelf.slots {
+            if let Some(value) = slot.value().take() {
+                usage -= value.weight();
+                policy.filled -= 1;
+                out.push(value);
+            }
+        }
+        self.set_usage(usage);
+        policy.sweep();
+        drop(policy);
+        drop(out);
     }
 
     /// Forgets everything.
     pub fn clear(&self) {
-        foreign(|| self.cache.clear());
+        let mut policy = self.policy.lock();
+        let places = std::mem::take(&mut policy.queue);
+        let out: Vec<V> = places.iter().filter_map(|p| p.slot().value().take()).collect();
+        policy.filled = 0;
+        self.set_usage(0);
+        drop(policy);
+        drop(out);
     }
 
     /// Bytes of values.
     pub fn usage(&self) -> u64 {
-        self.cache.weight()
+        self.usage.load(Relaxed)
     }
 
     /// The number of values.
     pub fn len(&self) -> usize {
-        self.cache.len()
+        self.policy.lock().filled
     }
 
     /// True if there are no values.
     pub fn is_empty(&self) -> bool {
-        self.cache.is_empty()
+        self.len() == 0
     }
 
     /// Bytes it was made for, those lent out by [`BlockCache::charge`] included.
@@ -127,50 +238,132 @@ impl<V: Clone + Send + Sync> BlockCache<V> {
 
     /// Bytes that are lent out.
     pub fn charged(&self) -> u64 {
-        *self.charged.lock()
+        self.policy.lock().charged
     }
 
     fn lend(&self, change: impl FnOnce(u64) -> u64) {
-        let mut charged = self.charged.lock();
-        *charged = change(*charged);
-        let capacity = self.capacity.saturating_sub(*charged).max(self.capacity / 16);
-        foreign(|| self.cache.set_capacity(capacity));
+        let mut out = Vec::new();
+        let mut policy = self.policy.lock();
+        policy.charged = change(policy.charged);
+        self.limit.store(self.capacity.saturating_sub(policy.charged).max(self.capacity / 16), Relaxed);
+        self.make_room(&mut policy, &mut out);
+        drop(policy);
+        drop(out);
+    }
+
+    /// Moves values out until the others fit.
+    fn make_room(&self, policy: &mut Policy<V>, out: &mut Vec<V>) {
+        let (mut usage, limit) = (self.usage.load(Relaxed), self.limit.load(Relaxed));
+        if usage > limit {
+            self.is_full.store(true, Relaxed);
+        }
+        while usage > limit {
+            let Some(place) = policy.queue.pop_front() else { break };
+            let slot = place.slot();
+            let heat = slot.heat.load(Relaxed);
+            if heat > 0 {
+                slot.heat.store(heat - 1, Relaxed);
+                policy.queue.push_back(place);
+            } else if let Some(value) = slot.value().take() {
+                slot.seen.store(tick(self.missed.load(Relaxed)), Relaxed);
+                usage -= value.weight();
+                policy.filled -= 1;
+                out.push(value);
+            }
+        }
+        self.set_usage(usage);
+    }
+
+    /// Under the lock of the policy.
+    fn set_usage(&self, usage: u64) {
+        self.usage.store(usage, Relaxed);
+        let limit = self.limit.load(Relaxed);
+        if usage < limit - limit / 8 {
+            self.is_full.store(false, Relaxed);
+        }
     }
 }
 
-/// The keys that simulated threads load now: the twin of `quick_cache`'s placeholders, whose waits no
-/// scheduler of ours sees.
-#[cfg(feature = "sim")]
-#[derive(Default)]
-struct Loading {
-    keys: Mutex<std::collections::BTreeSet<(u64, u32)>>,
-    ended: crate::sync::Condvar,
+impl<V> Policy<V> {
+    /// Forgets places that are empty once they are the most.
+    fn sweep(&mut self) {
+        if self.queue.len() > 2 * self.filled + STALE_MIN {
+            self.queue.retain(|place| place.slot().value().is_some());
+        }
+    }
 }
 
-#[cfg(feature = "sim")]
-impl<V: Clone + Send + Sync> BlockCache<V> {
-    fn load_in_turn<E>(&self, key: &CacheKey, load: impl FnOnce() -> Result<(V, u64), E>) -> Result<V, E> {
-        let place = (key.file, key.block);
-        let mut keys = self.loading.keys.lock();
-        loop {
-            if let Some(found) = foreign(|| self.cache.get(key)) {
-                return Ok(found.value);
+impl<V> Place<V> {
+    fn slot(&self) -> &Slot<V> {
+        &self.shelf.slots[self.at as usize]
+    }
+}
+
+impl<V> Shelf<V> {
+    /// Bytes of memory of the slots, their values left out.
+    pub fn memory_size(&self) -> usize {
+        size_of_val(&*self.slots)
+    }
+}
+
+impl<V> Slot<V> {
+    #[inline]
+    fn value(&self) -> std::sync::MutexGuard<'_, Option<V>> {
+        self.value.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The time of so many missed bytes; never [`NEVER`].
+fn tick(missed: u64) -> u32 {
+    ((missed >> TICK_SHIFT) as u32).max(1)
+}
+
+/// What is being loaded, so that one thread does it while the others wait.
+#[derive(Default)]
+pub struct Loading {
+    state: Mutex<Loads>,
+    ended: Condvar,
+}
+
+#[derive(Default)]
+struct Loads {
+    /// A few at a time.
+    keys: Vec<(u64, u32)>,
+    waiting: usize,
+}
+
+/// The right to load something; it ends when it is dropped, however that comes about.
+pub struct Turn<'a> {
+    loading: &'a Loading,
+    key: (u64, u32),
+}
+
+impl Loading {
+    /// The right to load `key`. None once `is_there` finds it, which is asked again whenever another thread's
+    /// turn has ended.
+    pub fn begin<T>(&self, key: (u64, u32), is_there: impl Fn() -> Option<T>) -> Option<Turn<'_>> {
+        let mut state = self.state.lock();
+        while is_there().is_none() {
+            if !state.keys.contains(&key) {
+                state.keys.push(key);
+                return Some(Turn { loading: self, key });
             }
-            if keys.insert(place) {
-                break;
-            }
-            keys = self.loading.ended.wait(keys);
+            state.waiting += 1;
+            state = self.ended.wait(state);
+            state.waiting -= 1;
         }
-        drop(keys);
-        let loaded = std::panic::catch_unwind(std::panic::AssertUnwindSafe(load));
-        if let Ok(Ok((value, weight))) = &loaded {
-            self.insert(*key, value.clone(), *weight);
-        }
-        self.loading.keys.lock().remove(&place);
-        self.loading.ended.notify_all();
-        match loaded {
-            Ok(outcome) => outcome.map(|(value, _)| value),
-            Err(panic) => std::panic::resume_unwind(panic),
+        None
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut state = self.loading.state.lock();
+        state.keys.retain(|k| *k != self.key);
+        let is_awaited = state.waiting > 0;
+        drop(state);
+        if is_awaited {
+            self.loading.ended.notify_all();
         }
     }
 }
@@ -181,44 +374,9 @@ impl<V> std::fmt::Debug for BlockCache<V> {
     }
 }
 
-#[derive(Clone)]
-struct Weighed<V> {
-    value: V,
-    weight: u64,
-}
-
-#[derive(Clone)]
-struct Weight;
-
-impl<V> Weighter<CacheKey, Weighed<V>> for Weight {
-    fn weight(&self, _: &CacheKey, value: &Weighed<V>) -> u64 {
-        value.weight
-    }
-}
-
-/// Two numbers from our own counters need stirring, not secrecy.
-#[derive(Default)]
-struct KeyHasher(u64);
-
-impl Hasher for KeyHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|&b| self.write_u64(u64::from(b)));
-    }
-
-    #[inline]
-    fn write_u32(&mut self, n: u32) {
-        self.write_u64(u64::from(n));
-    }
-
-    #[inline]
-    fn write_u64(&mut self, n: u64) {
-        let wide = u128::from(self.0 ^ n ^ 0x9e37_79b9_7f4a_7c15) * 0xa076_1d64_78bd_642f_u128;
-        self.0 = (wide >> 64) as u64 ^ wide as u64;
-    }
-
-    #[inline]
-    fn finish(&self) -> u64 {
-        self.0 ^ self.0 >> 32
+impl<V> std::fmt::Debug for Shelf<V> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Shelf({} slots)", self.slots.len())
     }
 }
 
@@ -227,28 +385,47 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::sync::atomic::{AtomicUsize, Ordering};
-    use crate::sync::{Arc, locks_held, spawn};
+    use crate::sync::{locks_held, spawn};
 
-    fn key(block: u32) -> CacheKey {
-        CacheKey { file: 7, block }
+    /// A value of so many bytes.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    struct Bytes(u64);
+
+    impl Weigh for Bytes {
+        fn weight(&self) -> u64 {
+            self.0
+        }
+    }
+
+    /// As a reader does it: a hit, or a miss and a value that is kept if it should be. True for a hit.
+    fn read(cache: &BlockCache<Bytes>, shelf: &Arc<Shelf<Bytes>>, at: usize, weight: u64) -> bool {
+        if cache.get(shelf, at).is_some() {
+            return true;
+        }
+        if cache.admits(shelf, at, weight) {
+            cache.get_or_insert_with(shelf, at, || Ok::<_, ()>(Bytes(weight))).unwrap();
+        }
+        false
     }
 
     #[test]
     fn a_failed_load_caches_nothing() {
-        let cache = BlockCache::<Arc<u32>>::new(1 << 20);
-        assert_eq!(cache.get_or_insert_with(&key(1), || Err("no")), Err("no"));
-        assert!(cache.get(&key(1)).is_none());
-        let value = cache.get_or_insert_with(&key(1), || Ok::<_, ()>((Arc::new(5), 100))).unwrap();
-        assert_eq!((*value, cache.usage(), cache.len()), (5, 100, 1));
-        cache.get_or_insert_with(&key(1), || -> Result<_, ()> { panic!("loaded twice") }).unwrap();
-        cache.remove_file(7, 2);
-        assert!(cache.is_empty());
+        let cache = BlockCache::<Bytes>::new(1 << 20);
+        let shelf = cache.shelf(2);
+        assert_eq!(cache.get_or_insert_with(&shelf, 1, || Err("no")), Err("no"));
+        assert!(cache.get(&shelf, 1).is_none());
+        let value = cache.get_or_insert_with(&shelf, 1, || Ok::<_, ()>(Bytes(100))).unwrap();
+        assert_eq!((value, cache.usage(), cache.len()), (Bytes(100), 100, 1));
+        cache.get_or_insert_with(&shelf, 1, || -> Result<_, ()> { panic!("loaded twice") }).unwrap();
+        cache.clear_shelf(&shelf);
+        assert!(cache.is_empty() && cache.usage() == 0 && !cache.contains(&shelf, 1));
     }
 
     #[test]
     fn the_budget_holds_and_shrinks_by_what_is_lent() {
-        let cache = BlockCache::<u32>::new(1 << 20);
-        (0..1000).for_each(|i| cache.insert(key(i), i, 16 << 10));
+        let cache = BlockCache::<Bytes>::new(1 << 20);
+        let shelf = cache.shelf(1000);
+        (0..1000).for_each(|i| cache.insert(&shelf, i, Bytes(16 << 10)));
         assert!(cache.usage() <= 1 << 20 && cache.usage() > 1 << 19);
         cache.charge(1 << 19);
         assert!(cache.usage() <= 1 << 19);
@@ -256,30 +433,99 @@ mod tests {
         assert!(cache.usage() <= 1 << 16);
         cache.uncharge((1 << 30) + (1 << 19));
         assert_eq!(cache.charged(), 0);
-        (0..1000).for_each(|i| cache.insert(key(i), i, 16 << 10));
+        (0..1000).for_each(|i| cache.insert(&shelf, i, Bytes(16 << 10)));
         assert!(cache.usage() > 1 << 19);
+        cache.insert(&shelf, 0, Bytes(2 << 20));
+        assert!(cache.usage() <= 1 << 20, "what is larger than everything is not kept");
+    }
+
+    #[test]
+    fn a_scan_pushes_nothing_out_that_is_in_use() {
+        let cache = BlockCache::<Bytes>::new(100_000);
+        let shelf = cache.shelf(1000);
+        for _ in 0..3 {
+            (0..50).for_each(|i| _ = read(&cache, &shelf, i, 1000));
+        }
+        (100..1000).for_each(|i| _ = read(&cache, &shelf, i, 1000));
+        assert!((0..50).all(|i| read(&cache, &shelf, i, 1000)));
+        assert!(cache.len() == 100 && cache.usage() == 100_000);
+    }
+
+    #[test]
+    fn what_is_missed_twice_within_a_budget_comes_in() {
+        let cache = BlockCache::<Bytes>::new(100_000);
+        let shelf = cache.shelf(1000);
+        (0..100).for_each(|i| _ = read(&cache, &shelf, i, 1000));
+        assert!(!read(&cache, &shelf, 500, 1000) && !cache.contains(&shelf, 500), "there is no room");
+        assert!(!read(&cache, &shelf, 500, 1000) && cache.contains(&shelf, 500), "soon asked for again");
+        assert!(!read(&cache, &shelf, 600, 1000));
+        (700..850).for_each(|i| _ = read(&cache, &shelf, i, 1000));
+        assert!(!read(&cache, &shelf, 600, 1000) && !cache.contains(&shelf, 600), "too long ago");
+    }
+
+    #[test]
+    fn usage_is_the_sum_of_what_is_there() {
+        let cache = BlockCache::<Bytes>::new(50_000);
+        let mut shelves: Vec<_> = (0..4).map(|_| cache.shelf(64)).collect();
+        let mut random = 9u64;
+        let mut below = |n: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (random >> 33) % n
+        };
+        for _ in 0..20_000 {
+            let (shelf, at) = (below(4) as usize, below(64) as usize);
+            match below(100) {
+                0 => {
+                    cache.clear_shelf(&shelves[shelf]);
+                    shelves[shelf] = cache.shelf(64);
+                }
+                1 => cache.charge(below(2000)),
+                2 => cache.uncharge(below(3000)),
+                3..10 => cache.insert(&shelves[shelf], at, Bytes(1 + below(2000))),
+                _ => _ = read(&cache, &shelves[shelf], at, 1 + below(2000)),
+            }
+            let values: Vec<Bytes> =
+                shelves.iter().flat_map(|s| s.slots.iter().filter_map(|slot| *slot.value())).collect();
+            assert_eq!((values.len(), values.iter().map(|v| v.0).sum()), (cache.len(), cache.usage()));
+            assert!(cache.usage() <= cache.limit.load(Relaxed));
+            let queue = cache.policy.lock().queue.len();
+            assert!(queue <= 2 * values.len() + STALE_MIN + 64, "{queue} places for {}", values.len());
+        }
+        cache.clear();
+        assert!(cache.is_empty() && cache.usage() == 0);
     }
 
     #[test]
     fn one_thread_loads_while_the_others_wait() {
-        let cache = Arc::new(BlockCache::<u32>::new(1 << 20));
+        let cache = Arc::new(BlockCache::<Bytes>::new(1 << 20));
+        let shelf = cache.shelf(4);
         let loads = Arc::new(AtomicUsize::new(0));
         let threads: Vec<_> = (0..4)
             .map(|i| {
-                let (cache, loads) = (cache.clone(), loads.clone());
+                let (cache, shelf, loads) = (cache.clone(), shelf.clone(), loads.clone());
                 spawn(&format!("loader {i}"), move || {
                     let load = || {
                         assert_eq!(locks_held(), 0);
                         loads.fetch_add(1, Ordering::SeqCst);
                         crate::sync::sleep(std::time::Duration::ZERO);
-                        Ok::<_, ()>((9, 10))
+                        Ok::<_, ()>(Bytes(10))
                     };
-                    assert_eq!(cache.get_or_insert_with(&key(3), load), Ok(9));
+                    assert_eq!(cache.get_or_insert_with(&shelf, 3, load), Ok(Bytes(10)));
                 })
                 .unwrap()
             })
             .collect();
         assert!(threads.into_iter().all(|t| t.join()));
         assert_eq!(loads.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn a_panic_while_loading_ends_the_turn() {
+        let cache = Arc::new(BlockCache::<Bytes>::new(1 << 20));
+        let shelf = cache.shelf(4);
+        let (cache2, shelf2) = (cache.clone(), shelf.clone());
+        let load = move || _ = cache2.get_or_insert_with::<()>(&shelf2, 3, || panic!("on purpose"));
+        assert!(!spawn("panics", load).unwrap().join());
+        assert_eq!(cache.get_or_insert_with(&shelf, 3, || Ok::<_, ()>(Bytes(10))), Ok(Bytes(10)));
     }
 }

@@ -40,6 +40,10 @@ pub const TRAILER_LEN_MAX: usize = 3 + 6 * 5 + 16 + 1;
 /// Shortest trailer.
 pub const TRAILER_LEN_MIN: usize = 3 + 5 + 16 + 1;
 
+/// Looking at the clock takes as long as decoding a hundred bytes, so one part of so many is timed. Odd,
+/// since keys and values take turns.
+const TIMED_EVERY: u64 = 15;
+
 const FLAG_FILTERS: u8 = 1;
 const FLAG_VALUES_DICTIONARY: u8 = 2;
 const FLAG_SUBFRAMES: u8 = 4;
@@ -113,12 +117,20 @@ impl Meter<'_> {
         m.encode_nanos.add(self.clock.now().saturating_sub(begun).as_nanos() as u64);
     }
 
-    fn decoded(&self, codec: u8, raw: usize, stored: usize, begun: Duration) {
+    /// The time, if the next part is one of those whose decoding is timed.
+    fn begin_decode(&self, codec: u8) -> Option<Duration> {
+        let m = &self.level.codecs[codec_slot(codec)];
+        m.decoded_parts.get().is_multiple_of(TIMED_EVERY).then(|| self.clock.now())
+    }
+
+    fn decoded(&self, codec: u8, raw: usize, stored: usize, begun: Option<Duration>) {
         let m = &self.level.codecs[codec_slot(codec)];
         m.decoded_parts.inc();
         m.decoded_raw_bytes.add(raw as u64);
         m.decoded_stored_bytes.add(stored as u64);
-        m.decode_nanos.add(self.clock.now().saturating_sub(begun).as_nanos() as u64);
+        if let Some(begun) = begun {
+            m.decode_nanos.add(self.clock.now().saturating_sub(begun).as_nanos() as u64 * TIMED_EVERY);
+        }
     }
 }
 
@@ -302,13 +314,27 @@ impl<'a> Frame<'a> {
         if self.trailer.keys.codec == Codec::None.id() {
             return Ok(self.keys);
         }
-        let len = self.trailer.keys.raw_len as usize;
-        if scratch.len() < len {
-            scratch.try_reserve(len - scratch.len()).map_err(|_| Error::out_of_memory("a block"))?;
-            scratch.resize(len, 0);
+        let out = room(scratch, self.trailer.keys.raw_len as usize)?;
+        self.keys_into(dictionaries, meter, out)?;
+        Ok(out)
+    }
+
+    /// The raw values part: as stored if it is not compressed, else decoded into `scratch`.
+    pub fn values<'b>(
+        &self,
+        dictionaries: &[Dictionary],
+        meter: Option<Meter<'_>>,
+        scratch: &'b mut Vec<u8>,
+    ) -> Result<&'b [u8]>
+    where
+        'a: 'b,
+    {
+        if self.trailer.values.codec == Codec::None.id() {
+            return Ok(self.values);
         }
-        self.keys_into(dictionaries, meter, &mut scratch[..len])?;
-        Ok(&scratch[..len])
+        let out = room(scratch, self.trailer.values.raw_len as usize)?;
+        self.values_into(dictionaries, meter, out)?;
+        Ok(out)
     }
 
     /// Writes the raw keys part into `out`, which has its length.
@@ -321,6 +347,15 @@ impl<'a> Frame<'a> {
         let salt = self.salt.wrapping_add(1);
         decode_part("values part", &self.trailer.values, self.values, salt, dictionaries, meter, out)
     }
+}
+
+/// The first `len` bytes of a buffer that is used again and again: what lies in them does not matter.
+fn room(scratch: &mut Vec<u8>, len: usize) -> Result<&mut [u8]> {
+    if scratch.len() < len {
+        scratch.try_reserve(len - scratch.len()).map_err(|_| Error::out_of_memory("a block"))?;
+        scratch.resize(len, 0);
+    }
+    Ok(&mut scratch[..len])
 }
 
 /// The most that a codec can make of so many bytes, as far as it has a limit below that of a part.
@@ -361,9 +396,9 @@ fn decode_part(
             None => return Err(Error::corruption(format!("the {name} needs dictionary {index}, which is not there"))),
         },
     };
-    let begun = meter.map(|m| m.clock.now());
+    let begun = meter.and_then(|m| m.begin_decode(part.codec));
     lignite_codecs::decompress(part.codec, stored, out, dictionary).map_err(codec_error)?;
-    if let (Some(meter), Some(begun)) = (meter, begun) {
+    if let Some(meter) = meter {
         meter.decoded(part.codec, out.len(), stored.len(), begun);
     }
     let found = xxh32(out, salt);

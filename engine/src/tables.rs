@@ -1,15 +1,16 @@
 //! The tables that are open: each is opened once and shared, at most so many at a time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
-use crate::cache::{BlockCache, CacheKey};
+use crate::cache::{BlockCache, Loading};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::fs::Fs;
 use crate::metrics::{FamilyMetrics, Metrics};
 use crate::pool::Pool;
+use crate::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use crate::sync::{Arc, Mutex};
 use crate::table::block::Block;
 use crate::table::reader::{Table, TableContext};
@@ -23,12 +24,30 @@ pub struct Tables {
     fs: Arc<dyn Fs>,
     dir: PathBuf,
     blocks: Arc<BlockCache<Arc<Block>>>,
-    open: BlockCache<Arc<Table>>,
+    open: Mutex<Open>,
+    open_max: usize,
+    /// How many are open. Written under the lock.
+    n_open: AtomicUsize,
+    opening: Loading,
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
     pool: Option<Arc<Pool>>,
     /// Tables whose filter is damaged, and how.
     bad_filters: Mutex<BTreeMap<u64, Error>>,
+}
+
+/// The open tables by number.
+#[derive(Default)]
+struct Open {
+    by_number: BTreeMap<u64, Opened>,
+    /// The numbers in the order in which they are looked at when one has to go. May name some that went.
+    queue: VecDeque<u64>,
+}
+
+struct Opened {
+    table: Arc<Table>,
+    /// Asked for since the queue came by.
+    is_used: bool,
 }
 
 impl Tables {
@@ -47,7 +66,10 @@ impl Tables {
             fs,
             dir: dir.to_path_buf(),
             blocks: Arc::new(BlockCache::new(cache_bytes)),
-            open: BlockCache::with_average(open_max as u64, 1),
+            open: Mutex::default(),
+            open_max: open_max.max(1),
+            n_open: AtomicUsize::new(0),
+            opening: Loading::default(),
             metrics,
             clock,
             pool,
@@ -57,21 +79,37 @@ impl Tables {
 
     /// The table of this file, opened if it is not open. `level` is where codec times are counted.
     pub fn get_at(&self, file: &Arc<TableFile>, family: &Arc<FamilyMetrics>, level: usize) -> Result<Arc<Table>> {
-        let key = CacheKey { file: file.meta.number, block: 0 };
-        if let Some(table) = self.open.get(&key) {
-            return Ok(table);
-        }
-        self.open.get_or_insert_with(&key, || {
+        let number = file.meta.number;
+        loop {
+            if let Some(table) = self.opened(number) {
+                return Ok(table);
+            }
+            // Without a turn, another thread has opened it meanwhile.
+            let Some(turn) = self.opening.begin((number, 0), || self.opened(number)) else { continue };
             let table = Table::open(&*self.fs, &self.dir, &file.meta, &self.context(family, level));
             let table = table.map_err(|e| concerning(e, file))?;
             self.note_filter(&table);
-            Ok((table, 1))
-        })
+            let mut open = self.open.lock();
+            let closed = open.insert(number, table.clone(), self.open_max);
+            self.n_open.store(open.by_number.len(), Relaxed);
+            drop(open);
+            drop(turn);
+            drop(closed); // Closes files; not under the lock.
+            return Ok(table);
+        }
     }
 
     /// The table of this number, if it is open.
     pub fn opened(&self, number: u64) -> Option<Arc<Table>> {
-        self.open.get(&CacheKey { file: number, block: 0 })
+        let mut open = self.open.lock();
+        let opened = open.by_number.get_mut(&number)?;
+        opened.is_used = true;
+        Some(opened.table.clone())
+    }
+
+    /// True while so few tables are open that none need be closed soon: those who use one may hold on to it.
+    pub fn has_room(&self) -> bool {
+        self.len() <= self.open_max / 2
     }
 
     /// Opens a table anew, past the open ones, so that its index, filter and footer are read from
@@ -115,10 +153,13 @@ impl Tables {
     /// Closes a table that is about to be removed, and forgets its blocks.
     pub fn forget(&self, number: u64) {
         self.bad_filters.lock().remove(&number);
-        let key = CacheKey { file: number, block: 0 };
-        if let Some(table) = self.open.get(&key) {
-            self.open.remove(&key);
-            self.blocks.remove_file(number, table.index().len() as u32);
+        let mut open = self.open.lock();
+        let closed = open.by_number.remove(&number);
+        self.n_open.store(open.by_number.len(), Relaxed);
+        drop(open);
+        if let Some(closed) = closed {
+            // Somebody may hold it for longer.
+            closed.table.forget_blocks();
         }
     }
 
@@ -139,12 +180,37 @@ impl Tables {
 
     /// How many tables are open.
     pub fn len(&self) -> usize {
-        self.open.len()
+        self.n_open.load(Relaxed)
     }
 
     /// True if none is.
     pub fn is_empty(&self) -> bool {
-        self.open.is_empty()
+        self.len() == 0
+    }
+}
+
+impl Open {
+    /// Adds a table; returns those that have to go, because nobody asked for them lately.
+    fn insert(&mut self, number: u64, table: Arc<Table>, open_max: usize) -> Vec<Opened> {
+        let mut closed = Vec::new();
+        closed.extend(self.by_number.insert(number, Opened { table, is_used: false }));
+        self.queue.push_back(number);
+        if self.queue.len() > 2 * open_max {
+            self.queue = self.by_number.keys().copied().collect();
+        }
+        // Each table of the map is in the queue, so this ends.
+        while self.by_number.len() > open_max {
+            let Some(next) = self.queue.pop_front() else { break };
+            match self.by_number.get_mut(&next) {
+                Some(opened) if opened.is_used || next == number => {
+                    opened.is_used = false;
+                    self.queue.push_back(next);
+                }
+                Some(_) => closed.extend(self.by_number.remove(&next)),
+                None => {}
+            }
+        }
+        closed
     }
 }
 

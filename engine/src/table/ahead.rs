@@ -39,18 +39,11 @@ pub fn decode_nanos(codec: u8, raw_len: usize) -> u64 {
 pub struct Ahead {
     table: Arc<Table>,
     fill_cache: bool,
-    /// The blocks to put into the ring.
-    coming: Coming,
+    /// The block to put into the ring next.
+    coming: usize,
     read_len: usize,
     chunks: Vec<Arc<Chunk>>,
     shared: Arc<Shared>,
-}
-
-enum Coming {
-    /// All blocks from this one on.
-    From(usize),
-    /// These blocks, the next one last.
-    List(Vec<usize>),
 }
 
 struct Shared {
@@ -91,18 +84,8 @@ struct Chunk {
 impl Ahead {
     /// Hands out blocks from `first` on. They go into the cache only if `fill_cache` says so.
     pub fn new(table: Arc<Table>, first: usize, fill_cache: bool) -> Ahead {
-        Ahead::with(table, Coming::From(first), fill_cache)
-    }
-
-    /// Hands out just these blocks, and puts them into the cache.
-    pub fn of_blocks(table: Arc<Table>, mut blocks: Vec<usize>) -> Ahead {
-        blocks.reverse();
-        Ahead::with(table, Coming::List(blocks), true)
-    }
-
-    fn with(table: Arc<Table>, coming: Coming, fill_cache: bool) -> Ahead {
         let shared = Arc::new(Shared { ring: Mutex::default(), done: Condvar::new() });
-        Ahead { table, fill_cache, coming, read_len: READ_LEN_MIN, chunks: Vec::new(), shared }
+        Ahead { table, fill_cache, coming: first, read_len: READ_LEN_MIN, chunks: Vec::new(), shared }
     }
 
     /// The next block; none behind the last.
@@ -156,17 +139,11 @@ impl Ahead {
         };
         let mut fresh = Vec::with_capacity(RING_LEN);
         while len < RING_LEN && (len == 0 || bytes < RING_BYTES) {
-            let block = match &mut self.coming {
-                Coming::From(next) if *next < self.table.index().len() => {
-                    *next += 1;
-                    *next - 1
-                }
-                Coming::From(_) => break,
-                Coming::List(list) => match list.pop() {
-                    Some(block) => block,
-                    None => break,
-                },
-            };
+            let block = self.coming;
+            if block >= self.table.index().len() {
+                break;
+            }
+            self.coming += 1;
             len += 1;
             bytes += self.table.index().raw_len(block);
             let state = match self.table.cached_block(block) {
@@ -183,9 +160,6 @@ impl Ahead {
     /// The bytes of a block, from the last read or a new one. None if that failed: reading the block
     /// alone will say why.
     fn chunk_for(&mut self, block: usize) -> Option<Arc<Chunk>> {
-        if matches!(self.coming, Coming::List(_)) {
-            return None;
-        }
         let index = self.table.index();
         let handle = index.handle(block);
         if let Some(chunk) = self.chunks.last().filter(|c| c.frame(handle.offset, handle.stored_len).is_some()) {

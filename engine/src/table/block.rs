@@ -8,24 +8,29 @@
 //! ```
 //!
 //! The shared length is what a key has in common with the key before it (0 for the first); the
-//! suffixes are what is left of each key. In memory a [`Block`] holds all keys in full, back to back,
-//! and the values behind them in one shared buffer, so that keys and values are handed out without
+//! suffixes are what is left of each key. In memory a [`Block`] is one shared buffer with all keys in
+//! full, back to back, and the values behind them, so that keys and values are handed out without
 //! copying; offsets of fixed width make entry i an O(1) matter in both directions; heads
-//! (see [`super::heads`]) carry the search.
+//! (see [`super::heads`]) carry searches; and a block that is looked into again and again gets a hash
+//! table from keys to entries, so that such a look costs four cache misses: table, offsets, key, value.
 //!
 //! Always true of a decoded block: entries are in strict internal order, every offset lies in the
 //! buffer, every kind is known. Under one sequence number for all entries, as an ingested table has it,
 //! that leaves room for one version of each key: a second is refused.
 
+use std::cell::Cell;
 use std::cmp::Ordering;
 
+use crate::cache::Weigh;
+use crate::checksum::hash_key;
 use crate::coding::Input;
 use crate::error::{Error, Result};
 use crate::frame::PART_LEN_MAX;
 use crate::key::{KEY_LEN_MAX, Kind, SEQ_MAX, SeqNo, Tag, VALUE_LEN_MAX, cmp_internal};
 use crate::sabotage::{self, Bug};
 use crate::slice::Slice;
-use crate::sync::Arc;
+use crate::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use crate::sync::{Arc, OnceLock};
 use crate::table::column::{self, Column};
 use crate::table::heads;
 
@@ -39,20 +44,37 @@ const ENTRY_OVERHEAD: usize = 4;
 
 /// A decoded block.
 pub struct Block {
-    /// The full keys, then the values.
+    /// One allocation, in this order:
+    ///
+    /// ```text
+    /// heads   n x u64            see [`super::heads`]
+    /// rows    (n + 1) x 2 x u32  where key and value of an entry begin; at the end, where the last ones end
+    /// tags    n x u64            unless all entries have the same
+    /// keys    in full, back to back
+    /// values  back to back
+    /// ```
     buffer: Arc<[u8]>,
-    /// Where each key begins and the last one ends (n + 1), then the same of the values (n + 1).
-    offsets: Box<[u32]>,
-    /// Heads (n), then tags (n) unless all tags are the same.
-    words: Box<[u64]>,
-    /// The tag of every entry, if all are the same.
-    uniform: Option<Tag>,
+    /// Where the first entry of each key is; made when a block is searched for the second time.
+    rows: OnceLock<Box<[u16]>>,
+    len: u32,
     /// How many leading bytes all keys share.
-    prefix_len: usize,
-    len: usize,
+    prefix_len: u32,
+    /// Searches so far, as far as that matters.
+    searches: AtomicU8,
+    /// True if each entry has a tag of its own.
+    has_tags: bool,
     /// True if some key has several versions.
     has_repeats: bool,
+    /// The tag of every entry, if they have none of their own.
+    tag: Tag,
 }
+
+/// What an entry takes of the buffer beside key, value and tag.
+const ROW_LEN: usize = 8;
+/// From this search on a block has a table of rows.
+const SEARCHES_MIN: u8 = 2;
+/// A place in the table of rows that is free.
+const FREE: u16 = u16::MAX;
 
 impl Block {
     /// Decodes a keys part of `len` entries and lets `fill_values` write the values part, which has
@@ -64,77 +86,124 @@ impl Block {
         seq_override: Option<SeqNo>,
         fill_values: impl FnOnce(&mut [u8]) -> Result<()>,
     ) -> Result<Block> {
-        // Strict order costs every entry but the first at least one byte.
-        if len > BLOCK_ENTRIES_MAX || len > keys.len() || values_len > PART_LEN_MAX {
-            return Err(Error::corruption(format!("a block of {} bytes claims {len} entries", keys.len())));
+        thread_local! {
+            static SCRATCH: Cell<Scratch> = const { Cell::new(Scratch { lens: Vec::new(), tags: Vec::new() }) };
         }
-        let mut input = Input::new(keys);
-        let flags = input.u8()?;
-        if flags != 0 {
-            return Err(Error::unsupported(format!("block flags {flags:#x} are not supported by this version")));
+        let part = KeysPart::read(keys, len, values_len)?;
+        // Taken rather than borrowed: a codec of the user's own may read the database.
+        let mut scratch = SCRATCH.take();
+        let block = Block::build(part, len, values_len, seq_override, &mut scratch, fill_values);
+        if scratch.lens.len() <= SCRATCH_ENTRIES_KEPT {
+            SCRATCH.set(scratch);
         }
-        let kinds = Column::read(&mut input, len)?;
-        let seqs = Column::read(&mut input, len)?;
-        let shared_lens = Column::read(&mut input, len)?;
-        let key_lens = Column::read(&mut input, len)?;
-        let value_lens = Column::read(&mut input, len)?;
-        let suffixes = input.rest();
+        block
+    }
 
-        // The lengths of the keys and what they share lie where the offsets will.
-        let mut offsets = vec![0u32; 2 * (len + 1)].into_boxed_slice();
-        let (key_offsets, value_offsets) = offsets.split_at_mut(len + 1);
-        key_lens.fill_u32(&mut key_offsets[..len], KEY_LEN_MAX as u64)?;
-        shared_lens.fill_u32(&mut value_offsets[..len], KEY_LEN_MAX as u64)?;
-        let keys_len: u64 = key_offsets[..len].iter().map(|&n| u64::from(n)).sum();
-        if keys_len > EXPANDED_KEYS_LEN_MAX as u64 {
-            return Err(Error::corruption(format!("the keys of a block take {keys_len} bytes")));
-        }
-        let keys_len = keys_len as usize;
+    fn build(
+        part: KeysPart<'_>,
+        len: usize,
+        values_len: usize,
+        seq_override: Option<SeqNo>,
+        scratch: &mut Scratch,
+        fill_values: impl FnOnce(&mut [u8]) -> Result<()>,
+    ) -> Result<Block> {
+        let (lens, tags) = scratch.room(len);
+        let (key_lens, others) = lens.split_at_mut(len);
+        let (shared_lens, value_lens) = others.split_at_mut(len);
+        part.key_lens.fill_u32(key_lens, KEY_LEN_MAX as u64)?;
+        part.shared_lens.fill_u32(shared_lens, KEY_LEN_MAX as u64)?;
+        part.value_lens.fill_u32(value_lens, VALUE_LEN_MAX as u64)?;
+        let keys_len = expanded_len(key_lens)?;
+        let (tag, tags) = part.tags(tags)?;
 
-        let (mut words, uniform) = decode_tags(kinds, seqs, len)?;
-        let mut buffer: Arc<[u8]> = std::iter::repeat_n(0u8, keys_len + values_len).collect();
+        let tags_at = ROW_LEN * (2 * len + 1);
+        let keys_at = tags_at + 8 * tags.len();
+        let values_at = keys_at + keys_len;
+        let mut buffer: Arc<[u8]> = std::iter::repeat_n(0u8, values_at + values_len).collect();
         let bytes = Arc::get_mut(&mut buffer).ok_or_else(|| Error::corruption("a new buffer is shared"))?;
-        // Tags that are all replaced by one put no two versions of a key in order.
-        let tags = if seq_override.is_some() { &[] } else { words.get(len..).unwrap_or_default() };
-        let has_repeats = expand_keys(bytes, key_offsets, value_offsets, suffixes, tags)?;
+        let (columns, bytes) = bytes.split_at_mut(keys_at);
+        let (columns, tag_column) = columns.split_at_mut(tags_at);
+        let (heads, rows) = columns.split_at_mut(8 * len);
+        let (heads, rows) = (heads.as_chunks_mut::<8>().0, rows.as_chunks_mut::<8>().0);
 
-        value_lens.fill_u32(&mut value_offsets[..len], VALUE_LEN_MAX as u64)?;
-        let mut at = keys_len as u64;
-        for offset in value_offsets.iter_mut() {
-            let n = *offset;
-            *offset = at as u32;
-            at += u64::from(n);
+        let override_tag = |tag: Tag| seq_override.map_or(tag, |seq| tag.with_seq(seq));
+        for (out, &tag) in tag_column.as_chunks_mut::<8>().0.iter_mut().zip(tags) {
+            *out = override_tag(Tag(tag)).0.to_le_bytes();
         }
-        if at != (keys_len + values_len) as u64 && !sabotage::is(Bug::ValuesUnchecked) {
+        // Tags that are all replaced by one put no two versions of a key in order.
+        let tags = if seq_override.is_some() { &[] } else { tags };
+
+        // What all keys share is the least that two neighbours share.
+        let prefix_len = match len {
+            0 => 0,
+            1 => key_lens[0],
+            _ => shared_lens[1..].iter().copied().min().unwrap_or(0),
+        } as usize;
+        let mut has_repeats = false;
+        let mut value_end = values_at as u64;
+        let (mut at, mut from, mut previous, mut previous_len, mut head) = (0, 0, 0, 0, 0);
+        let suffixes = part.suffixes;
+        // Copies run in steps of 16 bytes where there is room, so bytes behind the keys are scratch so far.
+        for i in 0..len {
+            let (key_len, shared) = (key_lens[i] as usize, shared_lens[i] as usize);
+            if shared > previous_len || shared > key_len || key_len - shared > suffixes.len() - from {
+                return Err(Error::corruption(format!("the lengths of key {i} of a block do not fit")));
+            }
+            let fresh = key_len - shared;
+            let suffix = &suffixes[from..];
+            // One byte tells the order, since the suffix begins where the two keys differ.
+            let ascends = if fresh == 0 {
+                has_repeats |= i > 0;
+                i == 0 || (shared == previous_len && tags.get(i).is_some_and(|tag| *tag < tags[i - 1]))
+            } else {
+                shared == previous_len || suffix[0] > bytes[previous + shared]
+            };
+            if !ascends {
+                return Err(Error::corruption(format!("key {i} of a block is out of order")));
+            }
+            copy_shared(bytes, previous, at, shared);
+            copy_suffix(suffix, &mut bytes[at + shared..], fresh);
+            head = match shared.checked_sub(prefix_len) {
+                Some(shared) if i > 0 => heads::head_after(head, shared, suffix, fresh),
+                // The first key, in front of which the prefix lies.
+                _ => heads::head(&suffix[prefix_len.min(fresh)..fresh]),
+            };
+            heads[i] = head.to_le_bytes();
+            rows[i] = row((keys_at + at) as u32, value_end as u32);
+            value_end += u64::from(value_lens[i]);
+            previous = at;
+            previous_len = key_len;
+            at += key_len;
+            from += fresh;
+        }
+        if from != suffixes.len() {
+            return Err(Error::corruption(format!("a block has {} key bytes too many", suffixes.len() - from)));
+        }
+        if value_end != (values_at + values_len) as u64 && !sabotage::is(Bug::ValuesUnchecked) {
             return Err(Error::corruption("the value lengths of a block do not add up"));
         }
-
-        let prefix_len = if len == 0 {
-            0
-        } else {
-            let last = &bytes[key_offsets[len - 1] as usize..keys_len];
-            crate::coding::shared_prefix_len(&bytes[..key_offsets[1] as usize], last)
-        };
-        for (head, ends) in words.iter_mut().zip(key_offsets.windows(2)) {
-            *head = heads::head_within(bytes, ends[0] as usize + prefix_len, ends[1] as usize);
-        }
-        // Last, since the two steps above may have written past the keys.
+        rows[len] = row(values_at as u32, value_end as u32);
+        // Last, since the copies may have written past the keys.
         fill_values(&mut bytes[keys_len..])?;
 
-        let mut uniform = uniform;
-        if let Some(seq) = seq_override {
-            uniform = uniform.map(|tag| tag.with_seq(seq));
-            if uniform.is_none() {
-                words[len..].iter_mut().for_each(|tag| *tag = Tag(*tag).with_seq(seq).0);
-            }
-        }
-        Ok(Block { buffer, offsets, words, uniform, prefix_len, len, has_repeats })
+        let has_tags = tag.is_none();
+        let tag = override_tag(tag.unwrap_or(Tag(0)));
+        Ok(Block {
+            buffer,
+            rows: OnceLock::new(),
+            len: len as u32,
+            prefix_len: prefix_len as u32,
+            searches: AtomicU8::new(0),
+            has_tags,
+            has_repeats,
+            tag,
+        })
     }
 
     /// The number of entries.
     #[inline]
     pub fn len(&self) -> usize {
-        self.len
+        self.len as usize
     }
 
     /// True if there are none.
@@ -148,70 +217,225 @@ impl Block {
         self.has_repeats
     }
 
-    /// Bytes of memory.
+    /// Bytes of memory, the table of rows included whether or not it was made so far.
     pub fn memory_size(&self) -> usize {
-        size_of::<Block>() + self.buffer.len() + 4 * self.offsets.len() + 8 * self.words.len() + 32
+        size_of::<Block>() + self.buffer.len() + 2 * rows_len(self.len()) + 48
+    }
+
+    /// Where key and value of entry `i` begin and end.
+    #[inline]
+    fn places(&self, i: usize) -> [u32; 4] {
+        debug_assert!(i < self.len());
+        let at = ROW_LEN * (self.len() + i);
+        let bytes = &self.buffer[at..at + 2 * ROW_LEN];
+        let place = |n: usize| u32::from_le_bytes([bytes[n], bytes[n + 1], bytes[n + 2], bytes[n + 3]]);
+        [place(0), place(8), place(4), place(12)]
     }
 
     /// The user key of entry `i`.
     #[inline]
     pub fn key(&self, i: usize) -> &[u8] {
-        &self.buffer[self.offsets[i] as usize..self.offsets[i + 1] as usize]
+        let [start, end, ..] = self.places(i);
+        &self.buffer[start as usize..end as usize]
     }
 
     /// Sequence number and kind of entry `i`.
     #[inline]
     pub fn tag(&self, i: usize) -> Tag {
-        match self.uniform {
-            Some(tag) => tag,
-            None => Tag(self.words[self.len + i]),
+        if !self.has_tags {
+            return self.tag;
         }
+        let at = ROW_LEN * (2 * self.len() + 1) + 8 * i;
+        self.buffer[at..].first_chunk().map_or(self.tag, |bytes| Tag(u64::from_le_bytes(*bytes)))
     }
 
     /// The value of entry `i`; empty for a tombstone.
     #[inline]
     pub fn value(&self, i: usize) -> &[u8] {
-        let at = self.len + 1 + i;
-        &self.buffer[self.offsets[at] as usize..self.offsets[at + 1] as usize]
+        let [.., start, end] = self.places(i);
+        &self.buffer[start as usize..end as usize]
     }
 
     /// The user key of entry `i`, sharing the block's memory.
     #[inline]
     pub fn key_slice(&self, i: usize) -> Slice {
-        let start = self.offsets[i] as usize;
-        Slice::new(self.buffer.clone(), start, self.offsets[i + 1] as usize - start)
+        let [start, end, ..] = self.places(i);
+        Slice::new(self.buffer.clone(), start as usize, (end - start) as usize)
     }
 
     /// The value of entry `i`, sharing the block's memory.
     #[inline]
     pub fn value_slice(&self, i: usize) -> Slice {
-        let at = self.len + 1 + i;
-        let start = self.offsets[at] as usize;
-        Slice::new(self.buffer.clone(), start, self.offsets[at + 1] as usize - start)
+        let [.., start, end] = self.places(i);
+        Slice::new(self.buffer.clone(), start as usize, (end - start) as usize)
     }
 
     /// The position of the first entry at or behind `(key, tag)`; [`Block::len`] if there is none.
     #[inline]
     pub fn lower_bound(&self, key: &[u8], tag: Tag) -> usize {
-        if self.len == 0 {
+        if self.is_empty() {
             return 0;
         }
-        let prefix = &self.buffer[..self.prefix_len];
+        let prefix = &self.key(0)[..self.prefix_len as usize];
         let rest = match key.strip_prefix(prefix) {
             Some(rest) => rest,
             None if key < prefix => return 0,
-            None => return self.len,
+            None => return self.len(),
         };
-        heads::search(&self.words[..self.len], heads::head(rest), |i| {
-            cmp_internal(self.key(i), self.tag(i), key, tag) == Ordering::Less
-        })
+        let heads = self.buffer[..8 * self.len()].as_chunks::<8>().0;
+        heads::search(heads, heads::head(rest), |i| cmp_internal(self.key(i), self.tag(i), key, tag) == Ordering::Less)
+    }
+
+    /// What the block has of one key for a reader at `tag`; `hash` is
+    /// [`hash_key`](crate::checksum::hash_key) of it. From the second time on without a search.
+    #[inline]
+    pub fn look_up(&self, key: &[u8], hash: u64, tag: Tag) -> LookedUp {
+        let mut at = match self.first_row(key, hash) {
+            Some(Some(first)) => first,
+            Some(None) => {
+                let is_behind_all = self.is_empty() || self.key(self.len() - 1) < key;
+                return LookedUp { entry: None, is_newer_there: false, is_behind_all };
+            }
+            None => self.lower_bound(key, Tag::NEWEST),
+        };
+        let is_wanted = |at: usize| at < self.len() && self.key(at) == key;
+        let mut is_newer_there = false;
+        let mut is_there = is_wanted(at);
+        if is_there && self.tag(at) > tag {
+            is_newer_there = true;
+            at = if self.has_repeats { self.lower_bound(key, tag) } else { at + 1 };
+            is_there = is_wanted(at);
+        }
+        LookedUp { entry: is_there.then_some(at), is_newer_there, is_behind_all: at == self.len() }
+    }
+
+    /// The first entry of `key` by the table of rows, or that there is none; nothing if there is no table yet.
+    #[inline]
+    fn first_row(&self, key: &[u8], hash: u64) -> Option<Option<usize>> {
+        let rows = match self.rows.get() {
+            Some(rows) => rows,
+            None => {
+                let searches = self.searches.load(Relaxed);
+                if searches < SEARCHES_MIN {
+                    // Two at once may count as one.
+                    self.searches.store(searches + 1, Relaxed);
+                    return None;
+                }
+                self.make_rows()?
+            }
+        };
+        let (mask, row_bits) = (rows.len() - 1, row_bits(self.len()));
+        let check = row_check(hash, row_bits);
+        let mut place = hash as usize & mask;
+        loop {
+            let entry = rows[place];
+            if entry == FREE {
+                return Some(None);
+            }
+            let row = usize::from(entry & ((1 << row_bits) - 1));
+            if entry >> row_bits == check && self.key(row) == key {
+                return Some(Some(row));
+            }
+            place = (place + 1) & mask;
+        }
+    }
+
+    /// Makes the table of rows; nothing if there are too many.
+    #[cold]
+    fn make_rows(&self) -> Option<&[u16]> {
+        let len = self.len();
+        if rows_len(len) == 0 {
+            return None;
+        }
+        let mut rows = vec![FREE; rows_len(len)].into_boxed_slice();
+        let (mask, row_bits) = (rows.len() - 1, row_bits(len));
+        for row in 0..len {
+            let key = self.key(row);
+            if self.has_repeats && row > 0 && self.key(row - 1) == key {
+                continue;
+            }
+            let hash = hash_key(key);
+            let mut place = hash as usize & mask;
+            while rows[place] != FREE {
+                place = (place + 1) & mask;
+            }
+            rows[place] = row_check(hash, row_bits) << row_bits | row as u16;
+        }
+        // Another thread may have been faster, with the same.
+        let _ = self.rows.set(rows);
+        self.rows.get().map(|rows| &**rows)
     }
 
     /// The first entry of `key` at or behind `tag`.
     #[inline]
     pub fn find(&self, key: &[u8], tag: Tag) -> Option<usize> {
         let i = self.lower_bound(key, tag);
-        (i < self.len && self.key(i) == key).then_some(i)
+        (i < self.len() && self.key(i) == key).then_some(i)
+    }
+}
+
+/// What a block has of one key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LookedUp {
+    /// The newest entry that the reader may see.
+    pub entry: Option<usize>,
+    /// True if there is one that is too new for it.
+    pub is_newer_there: bool,
+    /// True if the block ends before the place of the key.
+    pub is_behind_all: bool,
+}
+
+/// Memory for what is needed only while a block is decoded.
+#[derive(Default)]
+struct Scratch {
+    lens: Vec<u32>,
+    tags: Vec<u64>,
+}
+
+/// A [`Scratch`] for a third as many entries is kept between blocks.
+const SCRATCH_ENTRIES_KEPT: usize = 1 << 16;
+
+impl Scratch {
+    /// Three lengths and two words for each entry.
+    fn room(&mut self, len: usize) -> (&mut [u32], &mut [u64]) {
+        if self.lens.len() < 3 * len {
+            self.lens.resize(3 * len, 0);
+            self.tags.resize(2 * len, 0);
+        }
+        (&mut self.lens[..3 * len], &mut self.tags[..2 * len])
+    }
+}
+
+fn row(key: u32, value: u32) -> [u8; ROW_LEN] {
+    (u64::from(value) << 32 | u64::from(key)).to_le_bytes()
+}
+
+/// How long the table of rows is for so many entries: a power of two, at most six tenths full. 0 if an
+/// entry of it has no room for a row and some bits to check.
+#[inline]
+fn rows_len(len: usize) -> usize {
+    if len == 0 || len > ROWS_MAX { 0 } else { (len * 5).div_ceil(3).next_power_of_two() }
+}
+
+/// Most entries of a block with a table of rows.
+const ROWS_MAX: usize = 1 << 12;
+
+/// The bits that a row takes in an entry of the table. Never all of them are set at once in a row that there
+/// is, so that no entry looks [`FREE`].
+#[inline]
+fn row_bits(len: usize) -> u32 {
+    usize::BITS - len.leading_zeros()
+}
+
+/// The other bits: they rule out most rows of other keys.
+#[inline]
+fn row_check(hash: u64, row_bits: u32) -> u16 {
+    (hash >> 48) as u16 >> row_bits
+}
+
+impl Weigh for Arc<Block> {
+    fn weight(&self) -> u64 {
+        self.memory_size() as u64
     }
 }
 
@@ -219,6 +443,70 @@ impl std::fmt::Debug for Block {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Block({} entries, {} bytes)", self.len, self.buffer.len())
     }
+}
+
+/// The stored form of a keys part, taken apart: the columns are as long as they should be, what lies in them
+/// was not looked at.
+pub(super) struct KeysPart<'a> {
+    pub(super) kinds: Column<'a>,
+    pub(super) seqs: Column<'a>,
+    pub(super) shared_lens: Column<'a>,
+    pub(super) key_lens: Column<'a>,
+    pub(super) value_lens: Column<'a>,
+    pub(super) suffixes: &'a [u8],
+}
+
+impl<'a> KeysPart<'a> {
+    /// Takes a part of `len` entries, whose values have `values_len` bytes together, apart.
+    pub(super) fn read(keys: &'a [u8], len: usize, values_len: usize) -> Result<KeysPart<'a>> {
+        // Strict order costs every entry but the first at least one byte.
+        if len > BLOCK_ENTRIES_MAX || len > keys.len() || values_len > PART_LEN_MAX {
+            return Err(Error::corruption(format!("a block of {} bytes claims {len} entries", keys.len())));
+        }
+        let mut input = Input::new(keys);
+        let flags = input.u8()?;
+        if flags != 0 {
+            return Err(Error::unsupported(format!("block flags {flags:#x} are not supported by this version")));
+        }
+        Ok(KeysPart {
+            kinds: Column::read(&mut input, len)?,
+            seqs: Column::read(&mut input, len)?,
+            shared_lens: Column::read(&mut input, len)?,
+            key_lens: Column::read(&mut input, len)?,
+            value_lens: Column::read(&mut input, len)?,
+            suffixes: input.rest(),
+        })
+    }
+
+    /// The one tag of all entries, or the tags, for which there is room twice.
+    fn tags<'b>(&self, room: &'b mut [u64]) -> Result<(Option<Tag>, &'b [u64])> {
+        if let (Some(kind), Some(seq)) = (self.kinds.constant(), self.seqs.constant()) {
+            check_kind(kind)?;
+            if seq > SEQ_MAX {
+                return Err(Error::corruption(format!("sequence number {seq} is out of range")));
+            }
+            return Ok((Some(Tag(seq << 8 | kind)), &[]));
+        }
+        let (kinds, tags) = room.split_at_mut(room.len() / 2);
+        self.seqs.fill_u64(tags, SEQ_MAX)?;
+        self.kinds.fill_u64(kinds, 0xff)?;
+        let mut largest = 0;
+        for (tag, &kind) in tags.iter_mut().zip(kinds.iter()) {
+            largest = largest.max(kind);
+            *tag = *tag << 8 | kind;
+        }
+        check_kind(largest)?;
+        Ok((None, tags))
+    }
+}
+
+/// The sum of the lengths of the keys of a block.
+pub(super) fn expanded_len(key_lens: &[u32]) -> Result<usize> {
+    let len: u64 = key_lens.iter().map(|&n| u64::from(n)).sum();
+    if len > EXPANDED_KEYS_LEN_MAX as u64 {
+        return Err(Error::corruption(format!("the keys of a block take {len} bytes")));
+    }
+    Ok(len as usize)
 }
 
 /// Gathers the entries of one block; used again after [`BlockBuilder::clear`].
@@ -346,79 +634,13 @@ fn strike_column<T: Copy>(rows: &mut [Row], strike: impl Fn(&mut [T]), of: impl 
     rows.iter_mut().zip(column).for_each(|(row, n)| *of(row) = n);
 }
 
-/// Room for the heads, then the tags unless all are the same.
-fn decode_tags(kinds: Column<'_>, seqs: Column<'_>, len: usize) -> Result<(Box<[u64]>, Option<Tag>)> {
-    if let (Some(kind), Some(seq)) = (kinds.constant(), seqs.constant()) {
-        check_kind(kind)?;
-        if seq > SEQ_MAX {
-            return Err(Error::corruption(format!("sequence number {seq} is out of range")));
-        }
-        return Ok((vec![0; len].into_boxed_slice(), Some(Tag(seq << 8 | kind))));
-    }
-    let mut words = vec![0; 2 * len].into_boxed_slice();
-    let (scratch, tags) = words.split_at_mut(len);
-    seqs.fill_u64(tags, SEQ_MAX)?;
-    kinds.fill_u64(scratch, 0xff)?;
-    let mut largest = 0;
-    for (tag, &kind) in tags.iter_mut().zip(scratch.iter()) {
-        largest = largest.max(kind);
-        *tag = *tag << 8 | kind;
-    }
-    check_kind(largest)?;
-    Ok((words, None))
-}
-
 /// Data blocks hold deletes (0) and puts (1); larger kinds live elsewhere or are not known.
-fn check_kind(largest: u64) -> Result<()> {
+pub(super) fn check_kind(largest: u64) -> Result<()> {
     if largest <= Kind::Put as u64 {
         return Ok(());
     }
     let kind = Kind::from_u8(largest.min(0xff) as u8)?;
     Err(Error::corruption(format!("a data block has an entry of kind {}", kind.name())))
-}
-
-/// Writes the full keys to the front of `bytes` and turns their lengths into offsets; true if a key
-/// follows itself. Copies run in steps of 16 bytes where there is room, so bytes behind the keys are
-/// scratch.
-fn expand_keys(
-    bytes: &mut [u8],
-    key_offsets: &mut [u32],
-    shared_lens: &[u32],
-    suffixes: &[u8],
-    tags: &[u64],
-) -> Result<bool> {
-    let (mut at, mut from, mut previous, mut previous_len) = (0, 0, 0, 0);
-    let mut has_repeats = false;
-    let len = key_offsets.len() - 1;
-    for (i, (offset, &shared)) in key_offsets.iter_mut().zip(&shared_lens[..len]).enumerate() {
-        let (key_len, shared) = (*offset as usize, shared as usize);
-        if shared > previous_len || shared > key_len || key_len - shared > suffixes.len() - from {
-            return Err(Error::corruption(format!("the lengths of key {i} of a block do not fit")));
-        }
-        let fresh = key_len - shared;
-        // One byte tells the order, since the suffix begins where the two keys differ.
-        let ascends = if fresh == 0 {
-            has_repeats |= i > 0;
-            i == 0 || (shared == previous_len && tags.get(i).is_some_and(|tag| *tag < tags[i - 1]))
-        } else {
-            shared == previous_len || suffixes[from] > bytes[previous + shared]
-        };
-        if !ascends {
-            return Err(Error::corruption(format!("key {i} of a block is out of order")));
-        }
-        copy_shared(bytes, previous, at, shared);
-        copy_suffix(&suffixes[from..], &mut bytes[at + shared..], fresh);
-        *offset = at as u32;
-        previous = at;
-        previous_len = key_len;
-        at += key_len;
-        from += fresh;
-    }
-    key_offsets[len] = at as u32;
-    if from != suffixes.len() {
-        return Err(Error::corruption(format!("a block has {} key bytes too many", suffixes.len() - from)));
-    }
-    Ok(has_repeats)
 }
 
 #[inline]
@@ -437,7 +659,7 @@ fn copy_shared(bytes: &mut [u8], from: usize, to: usize, len: usize) {
 }
 
 #[inline]
-fn copy_suffix(from: &[u8], to: &mut [u8], len: usize) {
+pub(super) fn copy_suffix(from: &[u8], to: &mut [u8], len: usize) {
     match (from.first_chunk::<16>(), to.first_chunk_mut::<16>()) {
         (Some(from), Some(to)) if len <= 16 => *to = *from,
         _ => to[..len].copy_from_slice(&from[..len]),
@@ -471,14 +693,14 @@ pub(crate) mod tests {
         }
     }
 
-    type Entry = (Vec<u8>, Tag, Vec<u8>);
+    pub(crate) type Entry = (Vec<u8>, Tag, Vec<u8>);
 
     pub(crate) fn sort(entries: &mut Vec<Entry>) {
         entries.sort_by(|a, b| cmp_internal(&a.0, a.1, &b.0, b.1));
         entries.dedup_by(|a, b| a.0 == b.0 && a.1 == b.1);
     }
 
-    fn entries(random: &mut Random, n: usize, uniform: bool) -> Vec<Entry> {
+    pub(crate) fn entries(random: &mut Random, n: usize, uniform: bool) -> Vec<Entry> {
         let mut out: Vec<Entry> = (0..n)
             .map(|_| {
                 let mut key = if random.below(2) == 0 { b"a long prefix that is shared/".to_vec() } else { vec![] };
@@ -493,7 +715,7 @@ pub(crate) mod tests {
         out
     }
 
-    fn build(entries: &[Entry]) -> (Vec<u8>, Vec<u8>) {
+    pub(crate) fn build(entries: &[Entry]) -> (Vec<u8>, Vec<u8>) {
         let mut builder = BlockBuilder::new();
         let mut last: &[u8] = &[];
         for (key, tag, value) in entries {
@@ -531,6 +753,20 @@ pub(crate) mod tests {
                 let expected = list.partition_point(|e| cmp_internal(&e.0, e.1, &key, tag) == Ordering::Less);
                 assert_eq!(block.lower_bound(&key, tag), expected);
             }
+            // By search at first, then by the table of rows.
+            let others = entries(&mut random, 40, false);
+            for (key, tag, _) in list.iter().chain(&others).chain(&list).chain(&others) {
+                for tag in [*tag, Tag::visible_at(random.below(1000) as u64), Tag::NEWEST] {
+                    let at = block.lower_bound(key, tag);
+                    let expected = LookedUp {
+                        entry: block.find(key, tag),
+                        is_newer_there: at > 0 && block.key(at - 1) == key,
+                        is_behind_all: at == block.len(),
+                    };
+                    assert_eq!(block.look_up(key, hash_key(key), tag), expected, "{key:?} {tag:?}");
+                }
+            }
+            assert_eq!(block.rows.get().is_some(), !list.is_empty());
         }
     }
 
@@ -546,6 +782,25 @@ pub(crate) mod tests {
         assert_eq!(block.tag(29).seq(), 20);
         assert_eq!(block.find(b"", Tag::visible_at(0)), None);
         assert_eq!(block.find(b"\0\0", Tag::visible_at(9)), Some(50));
+    }
+
+    #[test]
+    fn a_block_of_thousands_has_a_table_and_one_of_more_has_none() {
+        for len in [1, 255, 256, 4095, ROWS_MAX, ROWS_MAX + 1] {
+            let list: Vec<Entry> =
+                (0..len).map(|i| (format!("{i:05}").into_bytes(), Tag::new(0, Kind::Put), vec![])).collect();
+            let (keys, _) = build(&list);
+            let block = Block::decode(&keys, len, 0, None, |_| Ok(())).unwrap();
+            for _ in 0..2 {
+                for (i, (key, ..)) in list.iter().enumerate().step_by(len.div_ceil(300)) {
+                    assert_eq!(block.look_up(key, hash_key(key), Tag::NEWEST).entry, Some(i));
+                    let absent = [key, &b"-"[..]].concat();
+                    assert_eq!(block.look_up(&absent, hash_key(&absent), Tag::NEWEST).entry, None);
+                }
+            }
+            assert_eq!(block.rows.get().is_some(), len <= ROWS_MAX);
+            assert!(block.rows.get().is_none_or(|rows| rows.len() == rows_len(len) && 2 * rows.len() > 2 * len));
+        }
     }
 
     #[test]

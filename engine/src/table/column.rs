@@ -53,6 +53,26 @@ impl<'a> Column<'a> {
         (self.width == 0).then_some(self.base)
     }
 
+    /// The number of entry `i`, which there must be.
+    #[inline]
+    pub fn at(&self, i: usize) -> u64 {
+        let mut delta = [0; 8];
+        delta[..self.width].copy_from_slice(&self.bytes[i * self.width..(i + 1) * self.width]);
+        self.base.wrapping_add(u64::from_le_bytes(delta))
+    }
+
+    /// Fails if a number is larger than `max`.
+    pub fn check_max(&self, max: u64) -> Result<()> {
+        let top = match self.width {
+            0 => 0,
+            1 => largest::<1>(self.bytes, |b| u64::from(b[0])),
+            2 => largest::<2>(self.bytes, |b| u64::from(u16::from_le_bytes(b))),
+            4 => largest::<4>(self.bytes, |b| u64::from(u32::from_le_bytes(b))),
+            _ => largest::<8>(self.bytes, u64::from_le_bytes),
+        };
+        self.check_top(top, max)
+    }
+
     /// Writes the numbers, none larger than `max` (itself at most `u32::MAX`), into `out`.
     pub fn fill_u32(&self, out: &mut [u32], max: u64) -> Result<()> {
         debug_assert!(max <= u64::from(u32::MAX));
@@ -77,11 +97,21 @@ impl<'a> Column<'a> {
             4 => widen::<4, T>(self.bytes, out, |b| u64::from(u32::from_le_bytes(b)), base, narrow),
             _ => widen::<8, T>(self.bytes, out, u64::from_le_bytes, base, narrow),
         };
-        match base.checked_add(top) {
+        self.check_top(top, max)
+    }
+
+    #[inline]
+    fn check_top(&self, top: u64, max: u64) -> Result<()> {
+        match self.base.checked_add(top) {
             Some(largest) if largest <= max => Ok(()),
             _ => Err(Error::corruption(format!("a column has a number above {max}"))),
         }
     }
+}
+
+#[inline]
+fn largest<const W: usize>(bytes: &[u8], read: impl Fn([u8; W]) -> u64) -> u64 {
+    bytes.as_chunks::<W>().0.iter().map(|chunk| read(*chunk)).max().unwrap_or(0)
 }
 
 /// The larger of all deltas, for one check at the end instead of one an entry.
@@ -128,6 +158,10 @@ mod tests {
             let mut back = vec![0; values.len()];
             column.fill_u64(&mut back, u64::MAX).unwrap();
             assert_eq!(back, values);
+            assert!((0..values.len()).all(|i| column.at(i) == values[i]));
+            if let Some(&max) = values.iter().max() {
+                assert!(column.check_max(max).is_ok() && (max == 0 || column.check_max(max - 1).is_err()));
+            }
         }
     }
 
@@ -143,5 +177,6 @@ mod tests {
         let hostile = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 1, 1];
         let column = Column::read(&mut Input::new(&hostile), 1).unwrap();
         assert!(column.fill_u64(&mut [0], u64::MAX).is_err());
+        assert!(column.check_max(u64::MAX).is_err());
     }
 }

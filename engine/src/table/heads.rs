@@ -27,15 +27,47 @@ pub fn head_within(buffer: &[u8], start: usize, end: usize) -> u64 {
     }
 }
 
+/// The head of a key that has the first `shared` bytes, counted from where the head begins, in common with
+/// one whose head is `before`, and goes on with `suffix[..fresh]`.
+#[inline]
+pub fn head_after(before: u64, shared: usize, suffix: &[u8], fresh: usize) -> u64 {
+    if shared >= 8 {
+        return before;
+    }
+    let kept = before & !(u64::MAX >> (8 * shared));
+    kept | head_within(suffix, 0, fresh) >> (8 * shared)
+}
+
+/// A head as a list holds it.
+pub trait Head {
+    /// The head.
+    fn head(&self) -> u64;
+}
+
+impl Head for u64 {
+    #[inline]
+    fn head(&self) -> u64 {
+        *self
+    }
+}
+
+/// A head among bytes, little-endian.
+impl Head for [u8; 8] {
+    #[inline]
+    fn head(&self) -> u64 {
+        u64::from_le_bytes(*self)
+    }
+}
+
 /// The position of the first item for which `is_before` is false, in a list ordered as `heads`.
 /// `is_before` is asked only where the head is equal to `wanted`.
 #[inline]
-pub fn search(heads: &[u64], wanted: u64, is_before: impl Fn(usize) -> bool) -> usize {
-    let first = heads.partition_point(|&h| h < wanted);
-    if heads.get(first) != Some(&wanted) || !is_before(first) {
+pub fn search<H: Head>(heads: &[H], wanted: u64, is_before: impl Fn(usize) -> bool) -> usize {
+    let first = heads.partition_point(|h| h.head() < wanted);
+    if heads.get(first).map(Head::head) != Some(wanted) || !is_before(first) {
         return first;
     }
-    let (mut low, mut high) = (first + 1, first + heads[first..].partition_point(|&h| h == wanted));
+    let (mut low, mut high) = (first + 1, first + heads[first..].partition_point(|h| h.head() == wanted));
     while low < high {
         let middle = low + (high - low) / 2;
         if is_before(middle) {
@@ -61,6 +93,18 @@ mod tests {
             for end in start..=10 {
                 assert_eq!(head_within(buffer, start, end), head(&buffer[start..end]), "{start}..{end}");
             }
+        }
+    }
+
+    #[test]
+    fn a_head_follows_from_the_one_before() {
+        let keys: [&[u8]; 7] = [b"", b"a", b"ab", b"abcdefgh", b"abcdefghi", b"abcdefgz", b"b"];
+        for pair in keys.windows(2) {
+            let shared = crate::coding::shared_prefix_len(pair[0], pair[1]);
+            let mut suffix = pair[1][shared..].to_vec();
+            let fresh = suffix.len();
+            suffix.extend_from_slice(b"more to come");
+            assert_eq!(head_after(head(pair[0]), shared, &suffix, fresh), head(pair[1]), "{pair:?}");
         }
     }
 

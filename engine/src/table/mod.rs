@@ -16,6 +16,7 @@ pub mod filter;
 pub mod footer;
 pub mod heads;
 pub mod index;
+pub mod lookup;
 pub mod multi;
 pub mod properties;
 pub mod reader;

@@ -10,7 +10,7 @@
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
-use crate::cache::{BlockCache, CacheKey};
+use crate::cache::{BlockCache, Shelf};
 use crate::checksum::place_salt;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
@@ -20,7 +20,7 @@ use crate::frame::{Dictionary, Frame, FrameHandle, Meter};
 use crate::fs::{File, Fs, read_exact_at};
 use crate::header::{FileHeader, FileKind, HEADER_LEN};
 use crate::key::{SeqNo, Tag};
-use crate::metrics::{FamilyMetrics, LEVELS, Metrics};
+use crate::metrics::{Counter, FamilyMetrics, LEVELS, Metrics};
 use crate::pool::Pool;
 use crate::slice::Slice;
 use crate::sync::Arc;
@@ -28,6 +28,7 @@ use crate::table::block::Block;
 use crate::table::filter::Filter;
 use crate::table::footer::{FOOTER_TAIL_LEN, Footer};
 use crate::table::index::{self, BlockInfo, Index};
+use crate::table::lookup::Walk;
 use crate::table::properties::Properties;
 use crate::tombstone::Fragments;
 use crate::version::{Origin, TableMeta};
@@ -69,6 +70,8 @@ pub struct Table {
     filter_error: Option<Error>,
     tombstones: Fragments,
     dictionaries: Vec<Dictionary>,
+    /// A slot of the cache for each block.
+    shelf: Arc<Shelf<Arc<Block>>>,
     charged: u64,
 }
 
@@ -90,19 +93,28 @@ impl Table {
     /// The newest point entry of `key` that a reader at `visible` may see; `hash` is
     /// [`crate::checksum::hash_key`] of it. The value of a tombstone is empty.
     pub fn get(&self, key: &[u8], hash: u64, visible: SeqNo) -> Result<Option<(Tag, Slice)>> {
-        let Some(first) = self.locate(key, hash) else { return Ok(None) };
-        self.get_from(first, None, key, visible)
+        if !self.may_contain(hash) {
+            return Ok(None);
+        }
+        let Some(first) = self.find_block(key) else { return Ok(None) };
+        self.get_from(first, None, key, hash, visible, &self.context.metrics.decodes_inline)
     }
 
-    /// The first block that can hold `key`; none if the filter or the index denies it.
-    pub fn locate(&self, key: &[u8], hash: u64) -> Option<usize> {
-        if let Some(filter) = &self.filter {
-            self.context.metrics.filter_checks.inc();
-            if !filter.may_contain(hash) {
-                self.context.metrics.filter_negatives.inc();
-                return None;
-            }
+    /// False if the filter denies a key with this hash.
+    #[inline]
+    pub(super) fn may_contain(&self, hash: u64) -> bool {
+        let Some(filter) = &self.filter else { return true };
+        self.context.metrics.filter_checks.inc();
+        let maybe = filter.may_contain(hash);
+        if !maybe {
+            self.context.metrics.filter_negatives.inc();
         }
+        maybe
+    }
+
+    /// The first block that can hold a key that the filter lets through; none if the index denies it.
+    #[inline]
+    pub(super) fn find_block(&self, key: &[u8]) -> Option<usize> {
         let number = self.index.find(key);
         if number < self.index.len() {
             return Some(number);
@@ -204,8 +216,9 @@ impl Table {
     }
 
     /// A block that the cache holds.
+    #[inline]
     pub(super) fn cached_block(&self, number: usize) -> Option<Arc<Block>> {
-        let found = self.context.cache.get(&self.cache_key(number));
+        let found = self.context.cache.get(&self.shelf, number);
         let metrics = &self.context.metrics;
         if found.is_some() {
             metrics.cache_hits.inc()
@@ -215,26 +228,40 @@ impl Table {
         found
     }
 
-    /// Puts a block into the cache.
+    /// Puts a block that was missed into the cache if it should be kept.
     pub(super) fn cache_block(&self, number: usize, block: &Arc<Block>) {
-        self.context.cache.insert(self.cache_key(number), block.clone(), block.memory_size() as u64);
+        if self.context.cache.admits(&self.shelf, number, block.memory_size() as u64) {
+            self.context.cache.insert(&self.shelf, number, block.clone());
+        }
     }
 
-    /// A block from the cache or the file; `fill` keeps it in the cache.
+    /// Takes the table's blocks out of the cache.
+    pub fn forget_blocks(&self) {
+        self.context.cache.clear_shelf(&self.shelf);
+    }
+
+    /// A block from the cache or the file; `fill` keeps it in the cache if that thinks it worth its place.
     #[inline]
     pub(super) fn block(&self, number: usize, fill: bool) -> Result<Arc<Block>> {
+        self.block_for(number, fill, &self.context.metrics.decodes_inline)
+    }
+
+    /// As [`Table::block`]; a block that has to be decoded is counted by `decodes`.
+    #[inline]
+    pub(super) fn block_for(&self, number: usize, fill: bool, decodes: &Counter) -> Result<Arc<Block>> {
         if let Some(block) = self.cached_block(number) {
             return Ok(block);
         }
-        self.context.metrics.decodes_inline.inc();
-        if !fill {
+        decodes.inc();
+        if !fill || !self.is_kept(number) {
             return self.load_block(number);
         }
-        self.context.cache.get_or_insert_with(&self.cache_key(number), || {
-            let block = self.load_block(number)?;
-            let weight = block.memory_size() as u64;
-            Ok((block, weight))
-        })
+        self.context.cache.get_or_insert_with(&self.shelf, number, || self.load_block(number))
+    }
+
+    /// Tells the cache of a miss; true if it would keep the block.
+    fn is_kept(&self, number: usize) -> bool {
+        self.context.cache.admits(&self.shelf, number, self.index.raw_len(number) as u64)
     }
 
     /// Reads and decodes a block; twice if need be.
@@ -264,14 +291,18 @@ impl Table {
         seq_override: Option<SeqNo>,
     ) -> Result<Block> {
         let frame = self.open_frame(handle, bytes)?;
-        let meter = Meter { clock: &*self.context.clock, level: &self.context.family.levels[self.context.level] };
+        let meter = Some(self.meter());
         with_scratch(|scratch| {
-            let keys = frame.keys(&self.dictionaries, Some(meter), &mut scratch.keys)?;
+            let keys = frame.keys(&self.dictionaries, meter, &mut scratch.keys)?;
             let (entries, values_len) = (frame.trailer.entries as usize, frame.trailer.values.raw_len as usize);
             Block::decode(keys, entries, values_len, seq_override, |values| {
-                frame.values_into(&self.dictionaries, Some(meter), values)
+                frame.values_into(&self.dictionaries, meter, values)
             })
         })
+    }
+
+    fn meter(&self) -> Meter<'_> {
+        Meter { clock: &*self.context.clock, level: &self.context.family.levels[self.context.level] }
     }
 
     /// Checks a frame's structure and checksums.
@@ -319,28 +350,66 @@ impl Table {
         Ok(&out[..len])
     }
 
-    /// Looks for `key` from block `number` on, which `block` is if the caller holds it.
+    /// Looks for `key` in one block, which is decoded for keeping only if the cache would keep it.
+    fn look(&self, number: usize, key: &[u8], hash: u64, target: Tag, decodes: &Counter) -> Result<Look> {
+        if let Some(block) = self.cached_block(number) {
+            return Ok(Look::in_block(&block, key, hash, target));
+        }
+        decodes.inc();
+        if self.is_kept(number) {
+            let load = || self.load_block(number);
+            let block = self.context.cache.get_or_insert_with(&self.shelf, number, load)?;
+            return Ok(Look::in_block(&block, key, hash, target));
+        }
+        let handle = self.index.handle(number);
+        let found = self.read_frame(handle, |table, bytes| table.look_in_frame(handle, bytes, key, target));
+        found.map_err(|e| self.with_keys(e, number))
+    }
+
+    fn look_in_frame(&self, handle: FrameHandle, bytes: &[u8], key: &[u8], target: Tag) -> Result<Look> {
+        let frame = self.open_frame(handle, bytes)?;
+        let meter = Some(self.meter());
+        with_scratch(|scratch| {
+            let keys = frame.keys(&self.dictionaries, meter, &mut scratch.keys)?;
+            let (entries, values_len) = (frame.trailer.entries as usize, frame.trailer.values.raw_len as usize);
+            let over = self.meta.seq_override;
+            let found = scratch.walk.find(keys, entries, values_len, over, key, target)?;
+            let entry = match found.entry {
+                Some((tag, range)) if !range.is_empty() => {
+                    let values = frame.values(&self.dictionaries, meter, &mut scratch.values)?;
+                    Some((tag, Slice::from(&values[range])))
+                }
+                Some((tag, _)) => Some((tag, Slice::from(&[][..]))),
+                None => None,
+            };
+            Ok(Look { entry, is_newer_there: found.is_newer_there, is_behind_all: found.is_behind_all })
+        })
+    }
+
+    /// Looks for `key` from block `number` on, which `held` is if the caller holds it. Blocks that have to
+    /// be decoded are counted by `decodes`.
     pub(super) fn get_from(
         &self,
         mut number: usize,
-        mut block: Option<Arc<Block>>,
+        mut held: Option<&Arc<Block>>,
         key: &[u8],
+        hash: u64,
         visible: SeqNo,
+        decodes: &Counter,
     ) -> Result<Option<(Tag, Slice)>> {
         let target = Tag::visible_at(visible);
         let mut versions = false;
         while number < self.index.len() {
-            let block = match block.take() {
-                Some(block) => block,
-                None => self.block(number, true)?,
+            let look = match held.take() {
+                Some(block) => Look::in_block(block, key, hash, target),
+                None => self.look(number, key, hash, target, decodes)?,
             };
-            let at = block.lower_bound(key, target);
-            if at < block.len() && block.key(at) == key {
-                return Ok(Some((block.tag(at), block.value_slice(at))));
+            if look.entry.is_some() {
+                return Ok(look.entry);
             }
-            versions |= at > 0 && block.key(at - 1) == key;
+            versions |= look.is_newer_there;
             // Only a block whose separator is the key may leave versions of it to the next one.
-            if at < block.len() || self.index.separator(number) != key {
+            if !look.is_behind_all || self.index.separator(number) != key {
                 break;
             }
             number += 1;
@@ -353,7 +422,7 @@ impl Table {
 
     /// True if a block is in the cache.
     pub(super) fn is_cached(&self, number: usize) -> bool {
-        self.context.cache.get(&self.cache_key(number)).is_some()
+        self.context.cache.contains(&self.shelf, number)
     }
 
     fn count_false_positive(&self) {
@@ -361,15 +430,11 @@ impl Table {
             self.context.metrics.filter_false_positives.inc();
         }
     }
-
-    #[inline]
-    fn cache_key(&self, number: usize) -> CacheKey {
-        CacheKey { file: self.meta.number, block: number as u32 }
-    }
 }
 
 impl Drop for Table {
     fn drop(&mut self) {
+        self.forget_blocks();
         self.context.cache.uncharge(self.charged);
     }
 }
@@ -377,6 +442,28 @@ impl Drop for Table {
 impl std::fmt::Debug for Table {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Table({}, {} blocks)", self.path.display(), self.index.len())
+    }
+}
+
+/// What one block says about a key.
+struct Look {
+    /// The newest entry that a reader may see.
+    entry: Option<(Tag, Slice)>,
+    /// True if the block has one that is too new.
+    is_newer_there: bool,
+    /// True if the block ends before the place of the key.
+    is_behind_all: bool,
+}
+
+impl Look {
+    #[inline]
+    fn in_block(block: &Block, key: &[u8], hash: u64, target: Tag) -> Look {
+        let found = block.look_up(key, hash, target);
+        Look {
+            entry: found.entry.map(|at| (block.tag(at), block.value_slice(at))),
+            is_newer_there: found.is_newer_there,
+            is_behind_all: found.is_behind_all,
+        }
     }
 }
 
@@ -494,10 +581,12 @@ fn open_once(
     };
     let mut context = context.clone();
     context.level = context.level.min(LEVELS - 1);
+    let shelf = context.cache.shelf(index.len());
     let charged = index.memory_size()
         + filter.as_ref().map_or(0, Filter::memory_size)
         + tombstones.memory_size()
-        + dictionaries.iter().map(Dictionary::memory_size).sum::<usize>();
+        + dictionaries.iter().map(Dictionary::memory_size).sum::<usize>()
+        + shelf.memory_size();
     context.cache.charge(charged as u64);
     Ok(Table {
         file: file.clone(),
@@ -512,6 +601,7 @@ fn open_once(
         filter_error,
         tombstones,
         dictionaries,
+        shelf,
         charged: charged as u64,
     })
 }
@@ -605,6 +695,8 @@ fn read(file: &dyn File, path: &Path, out: &mut [u8], offset: u64) -> Result<()>
 struct Scratch {
     stored: Vec<u8>,
     keys: Vec<u8>,
+    values: Vec<u8>,
+    walk: Walk,
 }
 
 fn with_scratch<T>(body: impl FnOnce(&mut Scratch) -> T) -> T {
@@ -614,9 +706,13 @@ fn with_scratch<T>(body: impl FnOnce(&mut Scratch) -> T) -> T {
     SCRATCH.with(|cell| match cell.try_borrow_mut() {
         Ok(mut scratch) => {
             let out = body(&mut scratch);
-            if scratch.keys.len() > SCRATCH_KEPT {
-                scratch.keys = Vec::new();
+            let scratch = &mut *scratch;
+            for part in [&mut scratch.keys, &mut scratch.values] {
+                if part.len() > SCRATCH_KEPT {
+                    *part = Vec::new();
+                }
             }
+            scratch.walk.shrink_to(SCRATCH_KEPT);
             out
         }
         // A codec of the user's own reads the database it is decoding for.

@@ -393,7 +393,7 @@ fn a_bad_filter_is_left_out_and_counted() {
     fs.flip_bit(&path, handle.offset + 30, 0).unwrap();
     let context = context(None);
     let table = Table::open(&fs, Path::new(DIR), &meta, &context).unwrap();
-    assert_eq!(context.metrics.filter_errors.get(), 1);
+    assert_eq!(context.metrics.snapshot().filter_errors, 1);
     assert!(entries.iter().all(|(key, ..)| table.get(key, hash_key(key), SEQ_MAX).unwrap().is_some()));
     let report = table.verify(true).unwrap();
     assert!(report.problems.iter().any(|p| p.offset == handle.offset), "{:?}", report.problems);
