@@ -101,7 +101,7 @@ impl Reader for Snapshot {
     fn get(&self, family: &ColumnFamily, key: impl AsRef<[u8]>) -> Result<Option<Slice>> {
         check_readable(&self.store, &family.family)?;
         key::check_key(key.as_ref())?;
-        family.family.view().get(key.as_ref(), self.seq)
+        family.family.lend_view().get(key.as_ref(), self.seq)
     }
 
     fn multi_get<K: AsRef<[u8]>>(&self, family: &ColumnFamily, keys: &[K]) -> Result<Vec<Option<Slice>>> {

@@ -9,7 +9,7 @@ use super::handle::Db;
 use crate::compaction::picker;
 use crate::error::Error;
 use crate::filename::FileName;
-use crate::metrics::{CodecCounters, Counters, LEVELS};
+use crate::metrics::{CODEC_SLOTS, CodecCounters, Counters, LEVELS};
 use crate::options::CfOptions;
 use crate::recovery::RecoveryStats;
 use crate::store::Family;
@@ -380,9 +380,8 @@ fn family_stats(family: &Family) -> FamilyStats {
 }
 
 fn codec_counters(family: &Family, level: usize) -> Vec<(String, CodecCounters)> {
-    let slots = family.metrics.levels[level].codecs.iter().enumerate();
-    slots
-        .map(|(slot, metrics)| (crate::frame::codec_slot_name(slot), metrics.snapshot()))
+    (0..CODEC_SLOTS)
+        .map(|slot| (crate::frame::codec_slot_name(slot), family.metrics.codec(level, slot)))
         .filter(|(_, c)| *c != CodecCounters::default())
         .collect()
 }

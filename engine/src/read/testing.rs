@@ -211,14 +211,14 @@ impl World {
     }
 
     pub(crate) fn view(&self, memtables: Vec<Arc<Memtable>>, version: &Version) -> Arc<View> {
-        Arc::new(View {
+        Arc::new(View::new(
             memtables,
-            version: Arc::new(version.clone()),
-            tables: self.tables.clone(),
-            metrics: self.metrics.clone(),
-            family: self.family.clone(),
-            name: Arc::from("test"),
-        })
+            Arc::new(version.clone()),
+            self.tables.clone(),
+            self.metrics.clone(),
+            self.family.clone(),
+            Arc::from("test"),
+        ))
     }
 
     /// What a reader at `visible` must see.

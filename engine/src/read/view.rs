@@ -13,10 +13,10 @@ use crate::memtable::Memtable;
 use crate::metrics::{FamilyMetrics, LEVELS, Metrics};
 use crate::sabotage::{self, Bug};
 use crate::slice::Slice;
-use crate::sync::Arc;
+use crate::sync::{Arc, OnceLock};
 use crate::table::reader::Table;
 use crate::tables::Tables;
-use crate::version::{TableFile, TableMeta, Version};
+use crate::version::{TableMeta, Version};
 
 /// How a scan treats blocks: whether those it loads stay in the cache, and whether blocks ahead are
 /// decoded by the pool.
@@ -37,9 +37,48 @@ pub struct View {
     pub family: Arc<FamilyMetrics>,
     /// The family's name, for errors.
     pub name: Arc<str>,
+    /// Tables that were opened through this view, as long as not too many are open: a place for each, level by
+    /// level. Finding one here takes no lock and counts no reference.
+    opened: Box<[OnceLock<Arc<Table>>]>,
 }
 
 impl View {
+    /// These memtables, newest first, above the tables of `version`.
+    pub fn new(
+        memtables: Vec<Arc<Memtable>>,
+        version: Arc<Version>,
+        tables: Arc<Tables>,
+        metrics: Arc<Metrics>,
+        family: Arc<FamilyMetrics>,
+        name: Arc<str>,
+    ) -> View {
+        let opened = version.tables().map(|_| OnceLock::new()).collect();
+        View { memtables, version, tables, metrics, family, name, opened }
+    }
+
+    /// As this one, with these memtables and tables.
+    #[must_use]
+    pub fn with(&self, memtables: Vec<Arc<Memtable>>, version: Arc<Version>) -> View {
+        let (tables, metrics) = (self.tables.clone(), self.metrics.clone());
+        View::new(memtables, version, tables, metrics, self.family.clone(), self.name.clone())
+    }
+
+    /// The table at position `at` of a level; `held` keeps it where the view does not.
+    #[inline]
+    fn table<'a>(&'a self, level: usize, at: usize, held: &'a mut Option<Arc<Table>>) -> Result<&'a Arc<Table>> {
+        let first: usize = self.version.levels[..level].iter().map(Vec::len).sum();
+        let place = &self.opened[first + at];
+        if let Some(table) = place.get() {
+            return Ok(table);
+        }
+        let table = self.tables.get_at(&self.version.levels[level][at], &self.family, level)?;
+        if self.tables.has_room() {
+            // Another thread may have been faster, with the same.
+            let _ = place.set(table.clone());
+        }
+        Ok(held.insert(table))
+    }
+
     /// The value of `key` for a reader at `visible`. From memtables and cached blocks without an
     /// allocation.
     pub fn get(&self, key: &[u8], visible: SeqNo) -> Result<Option<Slice>> {
@@ -58,12 +97,14 @@ impl View {
 
     fn get_from_tables(&self, key: &[u8], visible: SeqNo, mut cover: SeqNo) -> Result<Option<Slice>> {
         let hash = hash_key(key);
-        for (level, file) in self.candidates(key) {
+        for (level, at) in self.candidates(key) {
+            let file = &self.version.levels[level][at];
             let (seq_min, seq_max) = seq_bounds(&file.meta);
             if seq_min > visible || cover > seq_max {
                 continue;
             }
-            let table = self.tables.get_at(file, &self.family, level)?;
+            let mut held = None;
+            let table = self.table(level, at, &mut held)?;
             if file.meta.range_deletes > 0 {
                 cover = cover.max(table.tombstones().covering(key, visible).unwrap_or(0));
             }
@@ -74,10 +115,11 @@ impl View {
         Ok(None)
     }
 
-    /// The tables whose bounds contain `key`, newest first.
-    fn candidates<'a>(&'a self, key: &'a [u8]) -> impl Iterator<Item = (usize, &'a Arc<TableFile>)> {
-        let level0 = self.version.levels[0].iter().filter(move |file| file.meta.contains(key)).map(|file| (0, file));
-        let deeper = (1..LEVELS).filter_map(move |level| Some((level, self.version.table_for_key(level, key)?)));
+    /// Level and position of the tables whose bounds contain `key`, newest first.
+    fn candidates(&self, key: &[u8]) -> impl Iterator<Item = (usize, usize)> {
+        let level0 = self.version.levels[0].iter().enumerate();
+        let level0 = level0.filter(move |(_, file)| file.meta.contains(key)).map(|(at, _)| (0, at));
+        let deeper = (1..LEVELS).filter_map(move |level| Some((level, self.version.position_for_key(level, key)?)));
         level0.chain(deeper)
     }
 
@@ -97,9 +139,9 @@ impl View {
 
     fn multi_get_from_tables(&self, many: &mut Many<'_>) -> Result<()> {
         many.hash_and_sort();
-        for file in &self.version.levels[0] {
+        for (table, file) in self.version.levels[0].iter().enumerate() {
             let from = many.open.partition_point(|q| q.key < file.meta.smallest.as_slice());
-            many.ask_table(self, 0, file, from)?;
+            many.ask_table(self, 0, table, from)?;
         }
         for level in 1..LEVELS {
             let files = &self.version.levels[level];
@@ -109,7 +151,7 @@ impl View {
                 let table = files.partition_point(|file| !upper_contains(&file.meta.largest, question.key));
                 let Some(file) = files.get(table) else { break };
                 at += many.open[at..].partition_point(|q| q.key < file.meta.smallest.as_slice());
-                at = many.ask_table(self, level, file, at)?;
+                at = many.ask_table(self, level, table, at)?;
             }
         }
         Ok(())
@@ -221,13 +263,15 @@ impl<'a> Many<'a> {
 
     /// Asks a table for the open keys from position `from` on that lie within its bounds; takes out
     /// those it answers. Returns the position behind them.
-    fn ask_table(&mut self, view: &View, level: usize, file: &Arc<TableFile>, from: usize) -> Result<usize> {
+    fn ask_table(&mut self, view: &View, level: usize, table: usize, from: usize) -> Result<usize> {
+        let file = &view.version.levels[level][table];
         let (seq_min, seq_max) = seq_bounds(&file.meta);
         let n = self.open[from..].partition_point(|q| upper_contains(&file.meta.largest, q.key));
         if n == 0 || seq_min > self.visible {
             return Ok(from + n);
         }
-        let table: Arc<Table> = view.tables.get_at(file, &view.family, level)?;
+        let mut held = None;
+        let table = view.table(level, table, &mut held)?;
         let questions = &mut self.open[from..from + n];
         if file.meta.range_deletes > 0 && !sabotage::is(Bug::MultiGetUncovered) {
             for q in questions.iter_mut() {

@@ -51,14 +51,8 @@ impl Family {
     ) -> Family {
         let family = Arc::new(FamilyMetrics::default());
         let name: Arc<str> = Arc::from(record.name.as_str());
-        let view = View {
-            memtables: vec![Arc::new(Memtable::new(0))],
-            version: Arc::new(version),
-            tables,
-            metrics,
-            family: family.clone(),
-            name: name.clone(),
-        };
+        let memtables = vec![Arc::new(Memtable::new(0))];
+        let view = View::new(memtables, Arc::new(version), tables, metrics, family.clone(), name.clone());
         Family {
             id: record.id,
             created_seq: record.created_seq,
@@ -153,7 +147,11 @@ impl Family {
     /// Gives it another name.
     pub(crate) fn rename(&self, name: &str) {
         *self.name.write() = Arc::from(name);
-        self.replace_view(|view| view.name = Arc::from(name));
+        self.replace_view(|view| {
+            let mut view = view.with(view.memtables.clone(), view.version.clone());
+            view.name = Arc::from(name);
+            view
+        });
     }
 
     /// Gives it other options; they hold from the next table on.
@@ -173,38 +171,31 @@ impl Family {
             return false;
         }
         let id = self.next_memtable.fetch_add(1, Ordering::Relaxed);
-        self.replace_view(|view| view.memtables.insert(0, Arc::new(Memtable::new(id))));
+        self.replace_view(|view| {
+            let mut memtables = view.memtables.clone();
+            memtables.insert(0, Arc::new(Memtable::new(id)));
+            view.with(memtables, view.version.clone())
+        });
         true
     }
 
     /// Puts a new version in place and takes out the memtables it contains.
     pub(crate) fn install(&self, version: Version, flushed: &[Arc<Memtable>], flushed_to: Option<SeqNo>) {
         self.replace_view(|view| {
-            view.memtables.retain(|m| !flushed.iter().any(|f| Arc::ptr_eq(m, f)));
-            view.version = Arc::new(version);
+            let mut memtables = view.memtables.clone();
+            memtables.retain(|m| !flushed.iter().any(|f| Arc::ptr_eq(m, f)));
+            view.with(memtables, Arc::new(version))
         });
         if let Some(seq) = flushed_to {
             self.flushed.fetch_max(seq, Ordering::AcqRel);
         }
     }
 
-    fn replace_view(&self, change: impl FnOnce(&mut View)) {
+    fn replace_view(&self, change: impl FnOnce(&View) -> View) {
         let replacing = self.replacing.lock();
-        let mut view = copy(&self.view.load());
-        change(&mut view);
+        let view = change(&self.view.load());
         let old = self.view.swap(Arc::new(view));
         drop(replacing);
         drop(old); // May free tables and memtables; not under the lock.
-    }
-}
-
-fn copy(view: &View) -> View {
-    View {
-        memtables: view.memtables.clone(),
-        version: view.version.clone(),
-        tables: view.tables.clone(),
-        metrics: view.metrics.clone(),
-        family: view.family.clone(),
-        name: view.name.clone(),
     }
 }

@@ -41,6 +41,30 @@ pub use std::sync::{OnceLock, atomic};
 #[cfg(not(loom))]
 pub use thread::{JoinHandle, available_parallelism, sleep, spawn};
 
+/// How many copies there are of what threads would otherwise all write to; see [`lane`].
+pub const LANES: usize = 8;
+
+/// The copy that the calling thread uses: threads are dealt out over the lanes as they come, so that two
+/// seldom write to the same cache line. In a simulation all use the first.
+#[inline]
+pub fn lane() -> usize {
+    use std::cell::Cell;
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static LANE: Cell<usize> = const { Cell::new(usize::MAX) };
+    }
+    if is_simulated() {
+        return 0;
+    }
+    LANE.with(|lane| {
+        if lane.get() == usize::MAX {
+            lane.set(NEXT.fetch_add(1, Relaxed) % LANES);
+        }
+        lane.get()
+    })
+}
+
 /// A moment between two loads or stores of shared memory that are no locks: in a simulation somebody
 /// else may go on here. Elsewhere nothing.
 #[inline]

@@ -327,10 +327,16 @@ impl Version {
 
     /// The table of `level` (1 or deeper) whose bounds contain `key`; there is at most one.
     pub fn table_for_key(&self, level: usize, key: &[u8]) -> Option<&Arc<TableFile>> {
+        Some(&self.levels[level][self.position_for_key(level, key)?])
+    }
+
+    /// The position of that table in its level.
+    #[inline]
+    pub fn position_for_key(&self, level: usize, key: &[u8]) -> Option<usize> {
         debug_assert!(level > 0, "level 0 may have several");
         let tables = &self.levels[level];
         let at = tables.partition_point(|t| t.meta.is_before(key));
-        tables.get(at).filter(|t| t.meta.smallest.as_slice() <= key)
+        tables.get(at).filter(|t| t.meta.smallest.as_slice() <= key).map(|_| at)
     }
 
     /// The tables of `level` that overlap `first ..last`, in the level's order.
