@@ -64,6 +64,12 @@ impl Head for [u8; 8] {
 #[inline]
 pub fn search<H: Head>(heads: &[H], wanted: u64, is_before: impl Fn(usize) -> bool) -> usize {
     let first = heads.partition_point(|h| h.head() < wanted);
+    settle(heads, first, wanted, is_before)
+}
+
+/// The rest of a [`search`] that has found the first head that is not below the wanted one.
+#[inline]
+pub fn settle<H: Head>(heads: &[H], first: usize, wanted: u64, is_before: impl Fn(usize) -> bool) -> usize {
     if heads.get(first).map(Head::head) != Some(wanted) || !is_before(first) {
         return first;
     }

@@ -200,6 +200,9 @@ pub fn decode(bytes: &[u8], first_offset: u64, end: u64) -> Result<Vec<BlockInfo
     Ok(blocks)
 }
 
+/// Heads between two [`Index::tops`]: two cache lines.
+const STEP: usize = 16;
+
 /// The part of the index that stays in memory.
 pub struct Index {
     /// Full separators back to back.
@@ -207,6 +210,8 @@ pub struct Index {
     /// Where each separator begins, and where the last one ends.
     key_offsets: Box<[u32]>,
     heads: Box<[u64]>,
+    /// Every [`STEP`]th head: a search of them and of one step touches few cache lines.
+    tops: Box<[u64]>,
     prefix_len: usize,
     /// Where each block begins, and where the last one ends.
     offsets: Box<[u64]>,
@@ -234,10 +239,12 @@ impl Index {
             _ => 0,
         };
         let end = blocks.last().map(|b| b.handle().end());
+        let heads: Box<[u64]> = blocks.iter().map(|b| heads::head(&b.last_key[prefix_len..])).collect();
         Index {
             keys: keys.into(),
             key_offsets: key_offsets.into(),
-            heads: blocks.iter().map(|b| heads::head(&b.last_key[prefix_len..])).collect(),
+            tops: heads.iter().copied().step_by(STEP).collect(),
+            heads,
             prefix_len,
             offsets: blocks.iter().map(|b| b.offset).chain(end).collect(),
             places: blocks
@@ -276,7 +283,12 @@ impl Index {
             None if key < prefix => return 0,
             None => return self.len(),
         };
-        heads::search(&self.heads, heads::head(rest), |i| self.separator(i) < key)
+        let wanted = heads::head(rest);
+        // The first head that is not below lies behind the last top that is.
+        let from = self.tops.partition_point(|&top| top < wanted).saturating_sub(1) * STEP;
+        let to = (from + STEP + 1).min(self.len());
+        let first = from + self.heads[from..to].partition_point(|&head| head < wanted);
+        heads::settle(&self.heads, first, wanted, |i| self.separator(i) < key)
     }
 
     /// Where block `i` lies.
@@ -299,7 +311,11 @@ impl Index {
 
     /// Bytes of memory.
     pub fn memory_size(&self) -> usize {
-        self.keys.len() + 4 * self.key_offsets.len() + 16 * self.len() + size_of_val(&*self.places)
+        self.keys.len()
+            + 4 * self.key_offsets.len()
+            + 8 * self.tops.len()
+            + 16 * self.len()
+            + size_of_val(&*self.places)
     }
 }
 
