@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn parts_equal_the_whole() {
         assert_eq!(crc32(7, &[b"ab", b"c"]), crc32(7, &[b"abc"]));
-        let long: Vec<u8> = (0..40_000u32).map(|i| (i * i >> 3) as u8).collect();
+        let long: Vec<u8> = (0..40_000u32).map(|i| ((i * i) >> 3) as u8).collect();
         for len in [3, 240, 241, 1024, JOINED_LEN_MAX, JOINED_LEN_MAX + 1, long.len()] {
             let expected = xxh3::xxh3_64_with_seed(&long[..len], 7) as u32;
             assert_eq!(xxh32(&long[..len], 7), expected, "one slice of {len}");
