@@ -4,7 +4,8 @@
 //!   codec; the figure is raw bytes a second. Decoding includes checksums and the cached form.
 //! * `block/find`: a key in a decoded block, by search; `block/look_up`: by its table of rows;
 //!   `block/walk`: in the stored form, which need not be decoded for it.
-//! * `memtable/insert`, `memtable/get`: 16-byte keys with 100-byte values, in random order.
+//! * `memtable/insert_random`, `memtable/insert_in_order`, `memtable/get`, `memtable/get_absent`, `memtable/iterate`:
+//!   16-byte keys with 100-byte values, in memtables of so many entries; iterating takes one step.
 //! * `cache/hit`: a block of 10,000 that are all there, by one thread and by two; and, printed before, how
 //!   many of the accesses of a trace are hits: Zipf (0.99), the same with a scan of everything now and then, and
 //!   uniform, with room for a tenth. Each beside `quick_cache`, a hash map with S3-FIFO.
@@ -100,29 +101,48 @@ fn blocks(criterion: &mut Criterion) {
 }
 
 fn memtable(criterion: &mut Criterion) {
-    const N: u64 = 100_000;
     let generator = Generator::new(1, VALUE_LEN);
-    let order = Permutation::new(N, 1);
-    let batches: Vec<Arc<[u8]>> = (0..N).map(|place| batch_of(&generator, order.at(place))).collect();
-    let fill = || {
-        let memtable = Memtable::new(1);
-        for (seq, batch) in (1..).zip(&batches) {
-            for entry in walk(batch) {
-                memtable.add(batch, &entry.unwrap(), seq);
-            }
-        }
-        memtable
-    };
-
     let mut group = criterion.benchmark_group("memtable");
-    group.throughput(Throughput::Elements(N)).sample_size(10);
-    group.bench_function("insert", |bencher| bencher.iter_batched(|| (), |()| fill(), BatchSize::PerIteration));
-    group.throughput(Throughput::Elements(1));
-    let memtable = fill();
-    let mut random = Random::new(1);
-    group.bench_function("get", |bencher| {
-        bencher.iter(|| memtable.get(black_box(&generator.key(random.below(N))), N).is_some());
-    });
+    for n in [100_000, 500_000] {
+        // Every other number, so that there are absent keys between.
+        let order = Permutation::new(n, 1);
+        let random: Vec<Vec<u8>> = (0..n).map(|place| batch_of(&generator, 2 * order.at(place))).collect();
+        let in_order: Vec<Vec<u8>> = (0..n).map(|number| batch_of(&generator, 2 * number)).collect();
+        let fill = |batches: &[Vec<u8>]| {
+            let memtable = Arc::new(Memtable::new(1));
+            for (seq, batch) in (1..).zip(batches) {
+                for entry in walk(batch) {
+                    memtable.add(&entry.unwrap(), seq);
+                }
+            }
+            memtable
+        };
+
+        group.throughput(Throughput::Elements(n)).sample_size(10);
+        for (name, batches) in [("insert_random", &random), ("insert_in_order", &in_order)] {
+            group.bench_function(BenchmarkId::new(name, n), |bencher| {
+                bencher.iter_batched(|| (), |()| fill(batches), BatchSize::PerIteration);
+            });
+        }
+        group.throughput(Throughput::Elements(1)).sample_size(100);
+        let memtable = fill(&random);
+        for (name, offset) in [("get", 0), ("get_absent", 1)] {
+            let mut random = Random::new(1);
+            group.bench_function(BenchmarkId::new(name, n), |bencher| {
+                bencher.iter(|| memtable.get(black_box(&generator.key(2 * random.below(n) + offset)), n).is_some());
+            });
+        }
+        let mut cursor = memtable.cursor();
+        group.bench_function(BenchmarkId::new("iterate", n), |bencher| {
+            bencher.iter(|| {
+                if !cursor.valid() {
+                    cursor.seek_to_first().unwrap();
+                }
+                black_box((cursor.key()[0], cursor.value()[0]));
+                cursor.next().unwrap();
+            });
+        });
+    }
     group.finish();
 }
 
@@ -297,10 +317,10 @@ fn decode(stored: &[u8], keys_stored: u32, scratch: &mut Vec<u8>) -> Block {
     Block::decode(keys, n_entries, values_len, None, |out| frame.values_into(&[], None, out)).unwrap()
 }
 
-fn batch_of(generator: &Generator, number: u64) -> Arc<[u8]> {
+fn batch_of(generator: &Generator, number: u64) -> Vec<u8> {
     let mut value = Vec::new();
     generator.value_into(number, &mut value);
     let mut batch = WriteBatch::new();
     batch.put_id(FamilyId(0), &generator.key(number), &value);
-    batch.into_bytes().into()
+    batch.into_bytes()
 }

@@ -61,6 +61,7 @@ pub mod fs;
 #[doc(hidden)]
 pub mod internals;
 
+mod arena;
 mod batch;
 mod cache;
 mod check;

@@ -485,15 +485,14 @@ impl Found {
     }
 
     fn replay_batch(&mut self, header: &RecordHeader, payload: &[u8], memtable_size: usize) -> Result<()> {
-        let buffer: Arc<[u8]> = Arc::from(payload);
         // All of it is checked before any of it is applied.
         let mut count = 0u64;
-        for entry in batch::walk(&buffer) {
+        for entry in batch::walk(payload) {
             check_batch_family(entry?.family(), self.next_family)?;
             count += 1;
         }
         check_batch_count(header, count)?;
-        for (seq, entry) in (header.first_seq..).zip(batch::walk(&buffer)) {
+        for (seq, entry) in (header.first_seq..).zip(batch::walk(payload)) {
             let entry = entry?;
             match self.families.get(&entry.family()) {
                 Some(_)
@@ -502,15 +501,15 @@ impl Found {
                 Some(family) if seq > family.flushed() => {
                     let oldest = family.sealed().into_iter().next();
                     if let Some(oldest) = oldest.filter(|_| seq % 2 == 0 && sabotage::is(Bug::ReplayBelow)) {
-                        oldest.add(&buffer, &entry, seq);
+                        oldest.add(&entry, seq);
                         continue;
                     }
                     let active = family.active();
                     if active.size() >= memtable_size {
                         family.seal();
-                        family.active().add(&buffer, &entry, seq);
+                        family.active().add(&entry, seq);
                     } else {
-                        active.add(&buffer, &entry, seq);
+                        active.add(&entry, seq);
                     }
                 }
                 // In tables already, or of a family that was dropped later.

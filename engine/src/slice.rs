@@ -3,12 +3,14 @@
 use std::fmt;
 use std::ops::Deref;
 
+use crate::arena::Bytes;
 use crate::sync::Arc;
 
-/// A byte string that shares its memory with the block or write batch it came from.
+/// A byte string that shares its memory with the block or memtable it came from.
 ///
 /// Derefs to `[u8]`. Cloning costs one atomic increment. As long as a `Slice` lives, the whole
-/// buffer behind it (a decoded block of typically 16 KiB, or the batch of a recent write) stays in
+/// buffer behind it (a decoded block of typically 16 KiB; for a recent write the piece of the memtable
+/// that holds it, of 2 MiB at most, or of its own length if it is larger than 512 KiB) stays in
 /// memory: keep a long-lived value with [`Slice::detach`], which copies just its own bytes.
 ///
 /// ```
@@ -17,10 +19,15 @@ use crate::sync::Arc;
 /// assert_eq!(slice.detach(), slice);
 /// ```
 #[derive(Clone)]
-pub struct Slice {
-    buffer: Arc<[u8]>,
-    start: u32,
-    len: u32,
+pub struct Slice(Owner);
+
+/// Who keeps the bytes.
+#[derive(Clone)]
+enum Owner {
+    /// A buffer, and where in it.
+    Buffer { buffer: Arc<[u8]>, start: u32, len: u32 },
+    /// A memtable's arena.
+    Arena(Bytes),
 }
 
 impl Slice {
@@ -28,7 +35,13 @@ impl Slice {
     #[inline]
     pub fn new(buffer: Arc<[u8]>, start: usize, len: usize) -> Slice {
         debug_assert!(start + len <= buffer.len() && buffer.len() <= u32::MAX as usize);
-        Slice { buffer, start: start as u32, len: len as u32 }
+        Slice(Owner::Buffer { buffer, start: start as u32, len: len as u32 })
+    }
+
+    /// These bytes of a memtable.
+    #[inline]
+    pub(crate) fn from_arena(bytes: Bytes) -> Slice {
+        Slice(Owner::Arena(bytes))
     }
 
     /// A copy of just these bytes, which pins nothing else.
@@ -42,7 +55,10 @@ impl Deref for Slice {
     type Target = [u8];
     #[inline]
     fn deref(&self) -> &[u8] {
-        &self.buffer[self.start as usize..self.start as usize + self.len as usize]
+        match &self.0 {
+            Owner::Buffer { buffer, start, len } => &buffer[*start as usize..*start as usize + *len as usize],
+            Owner::Arena(bytes) => bytes,
+        }
     }
 }
 

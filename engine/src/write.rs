@@ -385,12 +385,11 @@ impl Writer {
         let mut bytes = 0;
         for request in requests {
             bytes += request.payload.len() as u64;
-            let buffer: Arc<[u8]> = request.payload.into();
             for entry in batch::walk(request.payload) {
                 leader.last_seq += 1;
                 // A batch is built by nobody but us, so this cannot fail.
                 let entry = entry.inspect_err(|e| self.store.poison(e))?;
-                leader.targets.add(&buffer, &entry, leader.last_seq, memtable_size);
+                leader.targets.add(&entry, leader.last_seq, memtable_size);
             }
             committed.push(Committed { seq: leader.last_seq, position: end });
         }
@@ -733,10 +732,10 @@ impl Targets {
 
     /// Puts an entry into the memtable of its family, which may have at most `size_max` bytes before it is
     /// to be sealed.
-    fn add(&mut self, buffer: &Arc<[u8]>, entry: &BatchEntry<'_>, seq: SeqNo, size_max: usize) {
+    fn add(&mut self, entry: &BatchEntry<'_>, seq: SeqNo, size_max: usize) {
         let Some(target) = self.get(entry.family()) else { return };
         let before = target.active.size();
-        target.active.add(buffer, entry, seq);
+        target.active.add(entry, seq);
         let after = target.active.size();
         self.full |= after >= size_max;
         self.bytes += after - before;

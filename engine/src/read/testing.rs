@@ -152,9 +152,8 @@ impl World {
                     batch.delete_range_id(family, start, end.as_deref())
                 }
             };
-            let buffer: Arc<[u8]> = batch.into_bytes().into();
-            for entry in walk(&buffer) {
-                memtable.add(&buffer, &entry.unwrap(), seq);
+            for entry in walk(batch.as_bytes()) {
+                memtable.add(&entry.unwrap(), seq);
             }
         }
         Arc::new(memtable)

@@ -12,7 +12,6 @@ use crate::key::{FamilyId, SeqNo};
 use crate::options::CfOptions;
 use crate::record::{RecordHeader, RecordKind};
 use crate::recovery::check_batch_count;
-use crate::sync::Arc;
 use crate::table::wreck::forgivable;
 use crate::version::edit::{FamilyRecord, decode_family_operation, decode_ingest};
 use crate::wal::{self, ReplayRules};
@@ -113,9 +112,8 @@ impl Rebuild<'_> {
     }
 
     fn apply_batch(&mut self, header: &RecordHeader, payload: &[u8]) -> Result<()> {
-        let buffer: Arc<[u8]> = Arc::from(payload);
-        check_batch_count(header, batch::count_entries(&buffer)?.into())?;
-        for (seq, entry) in (header.first_seq..).zip(batch::walk(&buffer)) {
+        check_batch_count(header, batch::count_entries(payload)?.into())?;
+        for (seq, entry) in (header.first_seq..).zip(batch::walk(payload)) {
             let entry = entry?;
             let id = entry.family();
             if !self.families.contains_key(&id) {
@@ -129,7 +127,7 @@ impl Rebuild<'_> {
                 self.next_family = self.next_family.max(id.0.saturating_add(1));
             }
             if let Some(family) = self.families.get(&id).filter(|f| seq > f.flushed) {
-                family.memtable.add(&buffer, &entry, seq);
+                family.memtable.add(&entry, seq);
             }
         }
         Ok(())

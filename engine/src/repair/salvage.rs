@@ -230,14 +230,13 @@ fn take_batch(
     chosen: Option<u32>,
     families: &mut BTreeMap<FamilyId, Arc<Memtable>>,
 ) -> Result<u64> {
-    let buffer: Arc<[u8]> = Arc::from(payload);
     // All of it or nothing: a batch that makes no sense was not written by us.
-    let n = batch::count_entries(&buffer)?;
-    for (seq, entry) in (first_seq..).zip(batch::walk(&buffer)) {
+    let n = batch::count_entries(payload)?;
+    for (seq, entry) in (first_seq..).zip(batch::walk(payload)) {
         let entry = entry?;
         let id = entry.family();
         if chosen.is_none_or(|c| c == id.0) {
-            families.entry(id).or_insert_with(|| Arc::new(Memtable::new(0))).add(&buffer, &entry, seq);
+            families.entry(id).or_insert_with(|| Arc::new(Memtable::new(0))).add(&entry, seq);
         }
     }
     Ok(u64::from(n))

@@ -73,6 +73,22 @@ pub fn point() {
     sim::point();
 }
 
+/// One turn of a loop that waits for another thread to end a few stores; `turn` counts from 0. After
+/// some turns the processor is given away, since the other may have lost its own.
+#[inline]
+pub fn spin(turn: u32) {
+    #[cfg(loom)]
+    loom::thread::yield_now();
+    #[cfg(not(loom))]
+    if turn % 64 == 63 {
+        std::thread::yield_now();
+    } else {
+        std::hint::spin_loop();
+    }
+    #[cfg(loom)]
+    let _ = turn;
+}
+
 /// Tells a simulation something that only the inside knows, such as the sequence number that the
 /// calling thread's write got before it failed. Elsewhere nothing.
 #[inline]
