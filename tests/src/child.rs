@@ -12,7 +12,7 @@ use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use lignite::{Builder, ColumnFamily, Db, Durability, Options, Reader as _, Snapshot};
+use lignite::{Builder, ColumnFamily, Db, Durability, LogMode, Options, Reader as _, Snapshot};
 
 use crate::model::Records;
 use crate::ops::Write;
@@ -50,8 +50,8 @@ pub fn main(args: &[String]) -> Option<ExitCode> {
             work(Path::new(dir), plan, number(abort_micros));
             Some(ExitCode::SUCCESS)
         }
-        ["child-sync", dir] => {
-            sync_once(Path::new(dir));
+        ["child-sync", dir, mode] => {
+            sync_once(Path::new(dir), if mode == "mapped" { LogMode::Auto } else { LogMode::Positioned });
             Some(ExitCode::SUCCESS)
         }
         ["child-limits", ..] => Some(crate::programme::limits::child(&args[1..])),
@@ -86,9 +86,10 @@ fn wrong(words: &str) -> ! {
 
 /// Makes a database, writes to it with a sync, and closes it, saying each when it is done: for one who
 /// watches the calls of the system.
-fn sync_once(dir: &Path) {
+fn sync_once(dir: &Path, log_mode: LogMode) {
     let done = |what: &str| say(what);
-    let outcome = Builder::new(Options::new().background_threads(1).decode_threads(0)).open(dir).and_then(|db| {
+    let options = Options::new().background_threads(1).decode_threads(0).log_mode(log_mode);
+    let outcome = Builder::new(options).open(dir).and_then(|db| {
         done("opened");
         db.default_family().put_with("key", "value", Durability::Sync)?;
         done("acknowledged");

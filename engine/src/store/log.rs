@@ -108,9 +108,8 @@ struct State {
     durable: LogPosition,
     end: LogPosition,
     syncing: bool,
-    /// How many syncs have begun, and how many are done.
+    /// How many syncs have begun.
     begun: u64,
-    done: u64,
     /// Threads that wait for a sync or do it, and how many are waited for before it begins (0: for none).
     waiting: usize,
     gathering: usize,
@@ -181,7 +180,6 @@ impl LiveLog {
                 end,
                 syncing: false,
                 begun: 0,
-                done: 0,
                 waiting: 0,
                 gathering: 0,
                 served: 0,
@@ -395,8 +393,8 @@ impl LiveLog {
         }
         loop {
             if state.durable >= position {
-                if state.done <= came_in {
-                    state.waiting -= 1; // Served by one that had begun before.
+                if state.begun == came_in {
+                    state.waiting -= 1; // Served by one that had begun before, and did not count it.
                 }
                 return Ok(());
             }
@@ -426,7 +424,6 @@ impl LiveLog {
             state = self.state.lock();
             state.syncing = false;
             state.took = self.clock.now().saturating_sub(begun);
-            state.done = state.begun;
             state.waiting -= serves;
             (state.served, state.stayed) = (serves, state.waiting);
             match outcome {
