@@ -7,7 +7,7 @@ use std::str::FromStr;
 use crate::dict::Dictionary;
 use crate::error::CodecError;
 use crate::id::{self, CUSTOM_ID_MIN, ZSTD_LEVEL_MAX, ZSTD_LEVEL_MIN};
-use crate::{brotli, lz4, none, registry, snappy, zstd};
+use crate::{brotli, lz4, lz4hc, none, registry, snappy, zstd};
 
 /// The most bytes that one call compresses or decompresses. Below every codec's own limit, and
 /// far above the engine's blocks.
@@ -15,8 +15,8 @@ pub const BLOCK_LEN_MAX: usize = 1 << 30;
 
 /// A codec and its level: how blocks are to be compressed. Blocks name their codec by id alone.
 ///
-/// As text, `none`, `lz4`, `snappy`, `zstd:3` (or `zstd`), `brotli:4` (or `brotli`) and
-/// `custom:200:5` (or `custom:200` for level 0).
+/// As text, `none`, `lz4`, `lz4hc:9` (or `lz4hc`), `snappy`, `zstd:3` (or `zstd`), `brotli:4` (or
+/// `brotli`) and `custom:200:5` (or `custom:200` for level 0).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Codec {
@@ -24,6 +24,14 @@ pub enum Codec {
     None,
     /// The fastest to read, for data that is soon rewritten.
     Lz4,
+    /// LZ4 by an encoder that takes its time, for data that stays: the same id and the same decoder,
+    /// smaller by 10 to 20 % and read a little faster. With a dictionary about the size of
+    /// Zstandard 1 at twice its decoding speed.
+    Lz4hc {
+        /// From 1, the fastest, to 12, the smallest; 9 is the one to choose, and those from 10 on
+        /// gain under 1 % more.
+        level: u8,
+    },
     /// Much like LZ4 and slower to read; for those who want it.
     Snappy,
     /// Much smaller than LZ4, at a third of its decoding speed.
@@ -50,7 +58,7 @@ impl Codec {
     pub fn id(self) -> u8 {
         match self {
             Codec::None => id::NONE,
-            Codec::Lz4 => id::LZ4,
+            Codec::Lz4 | Codec::Lz4hc { .. } => id::LZ4,
             Codec::Snappy => id::SNAPPY,
             Codec::Zstd { .. } => id::ZSTD,
             Codec::Brotli { .. } => id::BROTLI,
@@ -76,6 +84,9 @@ impl Codec {
 
     fn check_range(self) -> Result<(), CodecError> {
         let (codec, level, min, max) = match self {
+            Codec::Lz4hc { level } => {
+                ("lz4hc", i32::from(level), i32::from(lz4hc::LEVEL_MIN), i32::from(lz4hc::LEVEL_MAX))
+            }
             Codec::Zstd { level } => ("zstd", level, ZSTD_LEVEL_MIN, ZSTD_LEVEL_MAX),
             Codec::Brotli { quality } => ("brotli", i32::from(quality), 0, i32::from(brotli::QUALITY_MAX)),
             // A built-in id in the clothes of a user's would be read by another codec than wrote it.
@@ -90,6 +101,7 @@ impl fmt::Display for Codec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Codec::None | Codec::Lz4 | Codec::Snappy => f.write_str(&self.name()),
+            Codec::Lz4hc { level } => write!(f, "lz4hc:{level}"),
             Codec::Zstd { level } => write!(f, "zstd:{level}"),
             Codec::Brotli { quality } => write!(f, "brotli:{quality}"),
             Codec::Custom { id, level } => write!(f, "custom:{id}:{level}"),
@@ -113,6 +125,12 @@ impl FromStr for Codec {
         let codec = match (name, first, second) {
             ("none", None, None) => Codec::None,
             ("lz4", None, None) => Codec::Lz4,
+            ("lz4hc", level, None) => {
+                let level = level.map_or(Ok(9), number)?;
+                let (min, max) = (i32::from(lz4hc::LEVEL_MIN), i32::from(lz4hc::LEVEL_MAX));
+                let out_of_range = |_| CodecError::InvalidLevel { codec: "lz4hc", level, min, max };
+                Codec::Lz4hc { level: u8::try_from(level).map_err(out_of_range)? }
+            }
             ("snappy", None, None) => Codec::Snappy,
             ("zstd", level, None) => Codec::Zstd { level: level.map_or(Ok(3), number)? },
             ("brotli", quality, None) => {
@@ -148,6 +166,7 @@ pub fn compress(
     let result = match codec {
         Codec::None => none::compress(src, out),
         Codec::Lz4 => lz4::compress(src, dictionary, out),
+        Codec::Lz4hc { level } => lz4hc::compress(src, level, dictionary, out),
         Codec::Snappy => snappy::compress(src, out),
         Codec::Zstd { level } => zstd::compress(src, level, dictionary, out),
         Codec::Brotli { quality } => brotli::compress(src, quality, out),

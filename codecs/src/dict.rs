@@ -2,7 +2,7 @@
 //!
 //! One dictionary serves Zstandard (trained tables and content) and LZ4 (content alone). What
 //! Zstandard makes of it is digested once per level for compression and once for decompression,
-//! when first needed, and shared by every [`Dictionary`] of the same bytes in the process: each
+//! what high-effort LZ4 makes of it once for all levels; when first needed, and shared by every [`Dictionary`] of the same bytes in the process: each
 //! table holds its own copy on disk, and opening a thousand of them must not digest a thousand.
 //!
 //! Always true: a `Dictionary` has between [`DICTIONARY_LEN_MIN`] and [`DICTIONARY_LEN_MAX`]
@@ -18,6 +18,7 @@ use zstd_safe::{CDict, DDict};
 
 use crate::error::CodecError;
 use crate::id::{ZSTD_LEVEL_MAX as LEVEL_MAX, ZSTD_LEVEL_MIN as LEVEL_MIN};
+use crate::lz4hc::chains::Digest;
 
 /// The fewest bytes of a dictionary; fewer are of no use to any codec.
 pub const DICTIONARY_LEN_MIN: usize = 8;
@@ -139,7 +140,8 @@ impl Dictionary {
         let shared = &self.shared;
         let compression: usize = shared.compression.iter().filter_map(OnceLock::get).flatten().map(CDict::sizeof).sum();
         let decompression = shared.decompression.get().and_then(Option::as_ref).map_or(0, DDict::sizeof);
-        size_of::<Shared>() + shared.bytes.len() + compression + decompression
+        let lz4hc = shared.lz4hc.get().map_or(0, Digest::memory_size);
+        size_of::<Shared>() + shared.bytes.len() + compression + decompression + lz4hc
     }
 
     /// The form that zstd compresses with at `level`, digested at the first call.
@@ -159,6 +161,11 @@ impl Dictionary {
             .ok_or_else(|| refused("it begins like a trained one and is damaged"))
     }
 
+    /// The form that high-effort LZ4 compresses with, digested at the first call.
+    pub(crate) fn for_lz4hc(&self) -> &Digest {
+        self.shared.lz4hc.get_or_init(|| Digest::new(self.bytes()))
+    }
+
     fn checked(bytes: Vec<u8>, hash: u64) -> Result<Dictionary, CodecError> {
         let trained = bytes.starts_with(&zstd_safe::MAGIC_DICTIONARY.to_le_bytes());
         let shared = Shared {
@@ -166,6 +173,7 @@ impl Dictionary {
             hash,
             compression: [const { OnceLock::new() }; LEVELS],
             decompression: OnceLock::new(),
+            lz4hc: OnceLock::new(),
         };
         let dictionary = Dictionary { shared: Arc::new(shared) };
         if trained {
@@ -197,6 +205,7 @@ struct Shared {
     hash: u64,
     compression: [OnceLock<Option<CDict<'static>>>; LEVELS],
     decompression: OnceLock<Option<DDict<'static>>>,
+    lz4hc: OnceLock<Digest>,
 }
 
 /// The dictionaries in use, by hash. An entry dies with its last user and is swept at the next

@@ -75,7 +75,7 @@ impl fmt::Display for CodecError {
             CodecError::UnknownId(id) => write!(f, "codec {id} is not known to this version"),
             CodecError::UnknownName(name) => write!(
                 f,
-                "'{name}' is not a codec; known are none, lz4, snappy, zstd[:LEVEL], brotli[:QUALITY] and custom:ID[:LEVEL]"
+                "'{name}' is not a codec; known are none, lz4, lz4hc[:LEVEL], snappy, zstd[:LEVEL], brotli[:QUALITY] and custom:ID[:LEVEL]"
             ),
             CodecError::Malformed { codec, detail } => write!(f, "malformed {codec} data: {detail}"),
             CodecError::WrongLength { expected, actual: Some(actual) } => {

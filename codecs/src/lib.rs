@@ -1,4 +1,4 @@
-//! The block codecs of Lignite: none, LZ4, Snappy, Zstandard with dictionaries, and Brotli.
+//! The block codecs of Lignite: none, LZ4 (fast and high-effort), Snappy, Zstandard with dictionaries, and Brotli.
 //!
 //! A block is compressed as a whole and appended to a buffer; the file around it keeps the codec's
 //! id, the length and the checksums, so the compressed form holds none of them.
@@ -7,7 +7,7 @@
 //! use lignite_codecs::{Codec, compress, decompress};
 //!
 //! let block = b"key-0001 value key-0002 value key-0003 value key-0004 value".repeat(8);
-//! for codec in ["none", "lz4", "snappy", "zstd:3", "brotli:4"] {
+//! for codec in ["none", "lz4", "lz4hc:9", "snappy", "zstd:3", "brotli:4"] {
 //!     let codec: Codec = codec.parse()?;
 //!     let mut stored = Vec::new();
 //!     compress(codec, &block, None, &mut stored)?;
@@ -74,6 +74,7 @@ mod dict;
 mod error;
 pub mod id;
 mod lz4;
+mod lz4hc;
 mod none;
 mod output;
 mod registry;
