@@ -168,7 +168,7 @@ impl FromStr for Rate {
 /// Options of a column family.
 #[derive(Args, Clone, Debug, Default)]
 pub struct FamilyOptions {
-    /// Codec of every level: none, lz4, snappy, zstd[:-7..22] or brotli[:0-11].
+    /// Codec of every level: none, lz4, lz4hc[:1-12], snappy, zstd[:-7..22] or brotli[:0-11].
     #[arg(long, value_name = "CODEC", allow_hyphen_values = true)]
     pub codec: Option<String>,
     /// Codec of levels that are soon rewritten.
@@ -251,10 +251,12 @@ impl FamilyOptions {
 /// "not supported" (code 6); a malformed level is a wrong argument (code 2).
 pub fn parse_codec(typed: &str) -> Result<Codec, Failure> {
     let name = typed.split([':', '+']).next().unwrap_or(typed);
-    if !matches!(name, "none" | "lz4" | "snappy" | "zstd" | "brotli") || typed.contains('+') {
+    if !matches!(name, "none" | "lz4" | "lz4hc" | "snappy" | "zstd" | "brotli") || typed.contains('+') {
         return Err(Failure::new(
             Exit::Unsupported,
-            format!("codec {typed:?} is not supported by this version; it has none, lz4, snappy, zstd and brotli"),
+            format!(
+                "codec {typed:?} is not supported by this version; it has none, lz4, lz4hc, snappy, zstd and brotli"
+            ),
         ));
     }
     let codec: Codec = typed.parse().map_err(|e| Failure::usage(format!("codec {typed:?}: {e}")))?;
@@ -296,11 +298,13 @@ mod tests {
     #[test]
     fn codecs_that_are_not_built_have_their_own_code() {
         assert_eq!(parse_codec("zstd:-7").unwrap(), Codec::Zstd { level: -7 });
+        assert_eq!(parse_codec("lz4hc").unwrap(), Codec::Lz4hc { level: 9 });
+        assert_eq!(parse_codec("lz4hc:12").unwrap(), Codec::Lz4hc { level: 12 });
         assert_eq!(parse_codec("brotli").unwrap(), Codec::Brotli { quality: 4 });
-        for name in ["lz4hc", "lz4hc:9", "zstd:3+dict", "zstd+dict:64KiB", "lzma"] {
+        for name in ["zstd:3+dict", "zstd+dict:64KiB", "lzma"] {
             assert_eq!(parse_codec(name).unwrap_err().exit(), Exit::Unsupported, "{name}");
         }
-        for name in ["zstd:99", "brotli:12", "zstd:x", "lz4:1"] {
+        for name in ["zstd:99", "brotli:12", "zstd:x", "lz4:1", "lz4hc:0", "lz4hc:13"] {
             assert_eq!(parse_codec(name).unwrap_err().exit(), Exit::Usage, "{name}");
         }
     }

@@ -489,7 +489,7 @@ mod tests {
     fn codecs() -> Vec<Codec> {
         let zstd = [-3, 1, 9].map(|level| Codec::Zstd { level });
         let brotli = [1, 5].map(|quality| Codec::Brotli { quality });
-        [Codec::None, Codec::Lz4, Codec::Snappy].into_iter().chain(zstd).chain(brotli).collect()
+        [Codec::None, Codec::Lz4, Codec::Lz4hc { level: 9 }, Codec::Snappy].into_iter().chain(zstd).chain(brotli).collect()
     }
 
     fn text(n: usize) -> Vec<u8> {
@@ -593,7 +593,7 @@ mod tests {
     fn dictionaries_are_found_by_index() {
         let dictionary = Dictionary::from_bytes(text(40)).unwrap();
         let other = Dictionary::from_bytes(b"quite another text that shares nothing".repeat(9)).unwrap();
-        for codec in [Codec::Lz4, Codec::Zstd { level: 3 }] {
+        for codec in [Codec::Lz4, Codec::Lz4hc { level: 9 }, Codec::Zstd { level: 3 }] {
             let options = FrameOptions { dictionary: Some((1, dictionary.clone())), ..FrameOptions::new(codec, 1) };
             let mut out = Vec::new();
             let trailer = encode(&options, 3, &text(20), &text(25), 0, None, &mut out).unwrap();

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | [`round_trip`] | codec, level, repeat, then what is compressed |
 //! | [`hostile`] | codec, length of the destination (u16), then what is decompressed |
-//! | [`dictionary`] | codec, level, cut (u16), then the dictionary up to the cut and the content behind |
+//! | [`dictionary`] | codec (Zstandard or LZ4), level, cut (u16), then the dictionary up to the cut and the content behind |
 
 use lignite_codecs::{Codec, CodecError, Dictionary, compress, decompress, id};
 
@@ -16,7 +16,7 @@ pub fn round_trip(data: &[u8]) {
     let codec = choose(codec, level);
     // Repeats reach lengths that a small input cannot; bounded, so that a run stays fast.
     let len_max = match codec {
-        Codec::Zstd { level: 13.. } | Codec::Brotli { quality: 9.. } => SLOW_CONTENT_LEN_MAX,
+        Codec::Zstd { level: 13.. } | Codec::Lz4hc { level: 11.. } | Codec::Brotli { quality: 9.. } => SLOW_CONTENT_LEN_MAX,
         _ => CONTENT_LEN_MAX,
     };
     let content = content.repeat(usize::from(repeat) + 1);
@@ -40,7 +40,7 @@ pub fn hostile(data: &[u8]) {
 pub fn dictionary(data: &[u8]) {
     let Some((&[codec, level, low, high], rest)) = data.split_first_chunk() else { return };
     let codec = match codec % 2 {
-        0 => Codec::Lz4,
+        0 => choose(id::LZ4, level),
         _ => choose(id::ZSTD, level),
     };
     let cut = usize::from(u16::from_le_bytes([low, high])).min(rest.len());
@@ -80,7 +80,10 @@ const FIXED_DICTIONARY: &[u8] = b"{\"id\":12345,\"name\":\"customer\",\"city\":\
 fn choose(codec: u8, level: u8) -> Codec {
     match codec % 5 {
         id::NONE => Codec::None,
-        id::LZ4 => Codec::Lz4,
+        id::LZ4 => match level % 13 {
+            0 => Codec::Lz4,
+            level => Codec::Lz4hc { level },
+        },
         id::SNAPPY => Codec::Snappy,
         id::ZSTD => Codec::Zstd { level: i32::from(level % 30) - 7 },
         _ => Codec::Brotli { quality: level % 12 },

@@ -264,7 +264,7 @@ fn every_exit_code_is_reached() {
         (2, "check db --workers x"),
         (5, "check missing"),
         (5, "repair missing --to new"),
-        (6, "cf create db more --codec lz4hc"),
+        (6, "cf create db more --codec lzma"),
         (7, "delete-range db --prefix k"),
     ] {
         bench.exits(code, &args.split_whitespace().collect::<Vec<_>>());

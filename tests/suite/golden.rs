@@ -20,7 +20,7 @@ use lignite_tests::source::workspace;
 
 type Files = BTreeMap<String, Vec<u8>>;
 
-const CODECS: [&str; 5] = ["none", "lz4", "snappy", "zstd:3", "brotli:4"];
+const CODECS: [&str; 6] = ["none", "lz4", "lz4hc:9", "snappy", "zstd:3", "brotli:4"];
 
 fn folder(codec: &str) -> PathBuf {
     workspace().join("tests/data/format/v1").join(codec.replace(':', "-"))

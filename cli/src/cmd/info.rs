@@ -63,7 +63,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
         sequence: stats.sequence,
         files: Files::in_directory(&args.db)?,
         torn_tail_bytes: stats.recovered.torn_tail_bytes,
-        codecs: vec!["none", "lz4", "snappy", "zstd", "brotli"],
+        codecs: vec!["none", "lz4", "lz4hc", "snappy", "zstd", "brotli"],
         families: stats
             .families
             .iter()

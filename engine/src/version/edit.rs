@@ -572,6 +572,7 @@ fn encode_codec(codec: Codec, out: &mut Vec<u8>) {
     let level = match codec {
         Codec::Zstd { level } | Codec::Custom { level, .. } => level,
         Codec::Brotli { quality } => i32::from(quality),
+        Codec::Lz4hc { level } => i32::from(level),
         _ => 0,
     };
     out.push(codec.id());
@@ -587,7 +588,11 @@ fn read_codec(input: &mut Input<'_>) -> Result<Codec> {
     };
     match id {
         0 => no_level(Codec::None),
-        1 => no_level(Codec::Lz4),
+        1 if level == 0 => Ok(Codec::Lz4),
+        1 => {
+            let level = u8::try_from(level).map_err(|_| Error::corruption(format!("lz4hc has no level {level}")))?;
+            Ok(Codec::Lz4hc { level })
+        }
         2 => no_level(Codec::Snappy),
         3 => Ok(Codec::Zstd { level }),
         4 => {
@@ -739,7 +744,12 @@ mod tests {
 
     fn full() -> VersionEdit {
         let options = CfOptions::new()
-            .compression(Compression::zstd(-7).young(Codec::Lz4).keys(Codec::Brotli { quality: 11 }))
+            .compression(
+                Compression::zstd(-7)
+                    .young(Codec::Lz4)
+                    .deep(Codec::Lz4hc { level: 12 })
+                    .keys(Codec::Brotli { quality: 11 }),
+            )
             .filter(FilterPolicy::Bloom { bits_per_key: 12 });
         let mut second = table(8);
         second.largest = Bound::Unbounded;
@@ -787,9 +797,9 @@ mod tests {
             edit.to_string(),
             "snapshot db=00000000000000000000000000000005 features=[blob,merge] next_file=10 next_family=3 last_seq=300 \
              log_first=4 created=1700000000 log_synced=4:1000 creator=\"lignite 0.1.0\" create(2 \"logs\" at=40 \
-             compression=lz4/zstd:-7/zstd:-7 keys brotli:11 min_saving=16 block=16384 filter=bloom:12 table=67108864 \
+             compression=lz4/lz4hc:12/zstd:-7 keys brotli:11 min_saving=16 block=16384 filter=bloom:12 table=67108864 \
              level0=4 base=268435456 fan_out=10 tombstones=50%) drop(1) rename(2 \"old\") options(2 \
-             compression=lz4/zstd:-7/zstd:-7 keys brotli:11 min_saving=16 block=16384 filter=bloom:12 table=67108864 \
+             compression=lz4/lz4hc:12/zstd:-7 keys brotli:11 min_saving=16 block=16384 filter=bloom:12 table=67108864 \
              level0=4 base=268435456 fan_out=10 tombstones=50%) flushed(0 250) flushed(2 300) add(0 level=0 table 7 \
              size=70000 keys=\"a\"..\"q\" seq=3..=300 entries=99 deletes=9 range_deletes=1 raw=90000 created=1700000000 \
              oldest=1600000000 hash=fffffffffffffffffffffffffffffffe origin=00000000000000000000000000000005/2) \

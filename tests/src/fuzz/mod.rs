@@ -69,6 +69,7 @@ pub const TARGETS: &[Target] = &[
     target("frame", table::any_frame, table::frame_seeds, 100, 4 << 20),
     target("table", table::whole_table, table::table_seeds, 20, 200 << 20),
     target("lz4_oracle", oracle::lz4, oracle::lz4_seeds, 500, 64 << 10),
+    target("lz4hc_oracle", oracle::lz4hc, oracle::lz4hc_seeds, 50, 512 << 20),
     target("snappy_oracle", oracle::snappy, oracle::snappy_seeds, 500, 64 << 10),
     target("codec_round_trip", codecs::round_trip, none, 2, 512 << 20),
     target("codec_hostile", codecs::hostile, none, 20, 512 << 20),

@@ -1,11 +1,30 @@
 //! Plain decoders of LZ4 and Snappy blocks, written from their descriptions, to hold the libraries'
-//! decoders against: what a library accepts, these accept, with the same bytes.
+//! decoders against: what a library accepts, these accept, with the same bytes. And our own encoder
+//! of LZ4: what it writes, the plain decoder reads.
 
-use lignite_codecs::{Codec, compress, decompress, id};
+use lignite_codecs::{Codec, Dictionary, compress, decompress, id};
 
 /// Any bytes as an LZ4 block; the first two are the length of what should come out.
 pub fn lz4(data: &[u8]) {
     differ(data, id::LZ4, lz4_plain);
+}
+
+/// Level, repeats and cut, then a dictionary up to the cut, and content behind it, repeated.
+pub fn lz4hc(data: &[u8]) {
+    let Some((&[level, repeats, cut], rest)) = data.split_first_chunk::<3>() else { return };
+    let level = level % 12 + 1;
+    let (history, content) = rest.split_at(usize::from(cut).min(rest.len()));
+    let content = content.repeat(usize::from(repeats % 8) + 1);
+    let dictionary = Dictionary::from_bytes(history.to_vec()).ok();
+    let mut out = Vec::new();
+    compress(Codec::Lz4hc { level }, &content, dictionary.as_ref(), &mut out).unwrap();
+    assert!(out.len() <= content.len() + content.len() / 255 + 16, "level {level}: longer than any block");
+    let history = dictionary.as_ref().map_or(&[][..], Dictionary::bytes);
+    let back = lz4_behind(history, &out, content.len());
+    assert!(back.as_deref() == Some(&content[..]), "level {level}: the description reads something else");
+    let mut back = vec![0; content.len()];
+    decompress(id::LZ4, &out, &mut back, dictionary.as_ref()).unwrap();
+    assert!(back == content, "level {level}: the decoder reads something else");
 }
 
 /// Any bytes as a Snappy block.
@@ -23,7 +42,12 @@ fn differ(data: &[u8], codec: u8, plain: fn(&[u8], usize) -> Option<Vec<u8>>) {
 }
 
 fn lz4_plain(src: &[u8], len: usize) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(len);
+    lz4_behind(&[], src, len)
+}
+
+fn lz4_behind(history: &[u8], src: &[u8], len: usize) -> Option<Vec<u8>> {
+    let mut out = history.to_vec();
+    let end = history.len() + len;
     let mut at = 0;
     let mut byte = || {
         let b = src.get(at).copied();
@@ -57,9 +81,9 @@ fn lz4_plain(src: &[u8], len: usize) -> Option<Vec<u8>> {
                 }
             }
         }
-        repeat(&mut out, offset, length, len)?;
+        repeat(&mut out, offset, length, end)?;
     }
-    (out.len() == len).then_some(out)
+    (out.len() == end).then(|| out.split_off(history.len()))
 }
 
 fn snappy_plain(src: &[u8], len: usize) -> Option<Vec<u8>> {
@@ -122,6 +146,14 @@ fn repeat(out: &mut Vec<u8>, offset: usize, length: usize, limit: usize) -> Opti
 /// Valid LZ4 blocks.
 pub fn lz4_seeds() -> Vec<Vec<u8>> {
     seeds(Codec::Lz4)
+}
+
+/// Content that takes every path of the encoder.
+pub fn lz4hc_seeds() -> Vec<Vec<u8>> {
+    let text = b"row 17; row 18; row 1789; sow 18; ".repeat(5);
+    let runs: Vec<u8> = (0..40u8).flat_map(|i| [vec![i % 3; 7], vec![i]].concat()).collect();
+    let chosen = |level: u8, cut: u8, content: &[u8]| [&[level, 3, cut], content].concat();
+    (0..12).flat_map(|level| [chosen(level, 0, &text), chosen(level, 60, &text), chosen(level, 9, &runs)]).collect()
 }
 
 /// Valid Snappy blocks.

@@ -125,6 +125,7 @@ fn fixed() -> Vec<OptionSet> {
         set("log-longest", small().log_size_max(1 << 40), small_family()),
         set("durable", small().durability(Durability::Sync), small_family()),
         set("lz4", small(), codecs(Compression::lz4())),
+        set("lz4hc", small(), codecs(Compression::lz4hc(9).young(Codec::Lz4))),
         set("snappy", small(), codecs(Compression::snappy())),
         set("zstd-fast", small(), codecs(Compression::zstd(-7))),
         set("zstd", small(), codecs(Compression::zstd(3))),
