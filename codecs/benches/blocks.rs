@@ -12,10 +12,9 @@ use lignite_codecs::{Codec, Dictionary, compress, decompress, id};
 
 #[path = "../tests/support/c_lz4.rs"]
 mod c_lz4;
+#[path = "../tests/support/sets.rs"]
+mod sets;
 
-const SETS: [&str; 6] = ["packages", "contents", "mdn", "flights", "digests", "blobs"];
-const MEASURED_LEN: usize = 3 << 20;
-const RUNS: usize = 8;
 const ROUNDS: usize = 7;
 
 fn main() {
@@ -31,8 +30,8 @@ fn main() {
     let levels: Vec<u8> = levels.split(',').map(|level| level.parse().unwrap()).collect();
     let dictionary = arguments.iter().any(|argument| argument == "--dictionary");
     arguments.retain(|argument| argument != "--dictionary");
-    let sets = SETS.iter().filter(|set| arguments.is_empty() || arguments.iter().any(|wanted| wanted == *set));
-    let sets: Vec<(&str, Vec<u8>)> = sets.map(|set| (*set, read(&directory, set))).collect();
+    let sets = sets::SETS.iter().filter(|set| arguments.is_empty() || arguments.iter().any(|wanted| wanted == *set));
+    let sets: Vec<(&str, Vec<u8>)> = sets.map(|set| (*set, sets::read(&directory, set))).collect();
 
     println!("set KiB level | ours B  C B  ratio | ours MB/s  C MB/s  ratio | decode ours MB/s  C-encoded MB/s");
     for kib in [4, 16] {
@@ -63,13 +62,13 @@ fn measure(set: &str, records: &[u8], kib: usize, level: u8, with_dictionary: bo
     let mut stored: Vec<Vec<u8>> = vec![Vec::new(); blocks.len()];
     let mut stored_c: Vec<Vec<u8>> = vec![Vec::new(); blocks.len()];
     for _ in 0..ROUNDS {
-        ours_us.push(timed(|| {
+        ours_us.push(c_lz4::timed(|| {
             for (block, out) in blocks.iter().zip(&mut stored) {
                 out.clear();
                 compress(codec, block, dictionary.as_ref(), out).unwrap();
             }
         }));
-        c_us.push(timed(|| {
+        c_us.push(c_lz4::timed(|| {
             for (block, out) in blocks.iter().zip(&mut stored_c) {
                 c.compress(block, out);
             }
@@ -78,7 +77,7 @@ fn measure(set: &str, records: &[u8], kib: usize, level: u8, with_dictionary: bo
         c_len = stored_c.iter().map(Vec::len).sum();
         let mut back = vec![0; blocks.iter().map(Vec::len).max().unwrap_or(0)];
         let mut decode = |stored: &[Vec<u8>]| {
-            timed(|| {
+            c_lz4::timed(|| {
                 for (block, stored) in blocks.iter().zip(stored) {
                     decompress(id::LZ4, stored, &mut back[..block.len()], dictionary.as_ref()).unwrap();
                 }
@@ -102,61 +101,19 @@ fn measure(set: &str, records: &[u8], kib: usize, level: u8, with_dictionary: bo
     (ours_len as f64 / c_len as f64, ours / reference)
 }
 
-/// Processor time; there is one thread.
-fn timed(run: impl FnOnce()) -> u64 {
-    let begun = c_lz4::processor_micros();
-    run();
-    (c_lz4::processor_micros() - begun).max(1)
-}
-
-fn read(directory: &Path, set: &str) -> Vec<u8> {
-    let stored = std::fs::read(directory.join(format!("{set}.kv.zst"))).unwrap();
-    let mut bytes = Vec::with_capacity(128 << 20);
-    zstd_safe::decompress(&mut bytes, &stored).unwrap();
-    bytes
-}
-
 /// The blocks to be measured, and others of 16 KiB to train a dictionary on.
 fn cut(records: &[u8], block_len: usize) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
-    let all = blocks(records, block_len);
-    let total: usize = all.iter().map(Vec::len).sum();
-    let run_len = (MEASURED_LEN / RUNS).min(total / RUNS / 2);
-    let (mut measured, mut at) = (Vec::new(), 0);
-    for block in all {
-        if at % (total / RUNS) < run_len {
-            measured.push(block.clone());
-        }
-        at += block.len();
-    }
-    let (mut samples, mut at) = (Vec::new(), 0);
-    for block in blocks(records, 16 << 10) {
-        // Between the runs.
-        let place = at % (total / RUNS);
-        if place > total / RUNS * 6 / 10 && place < total / RUNS * 6 / 10 + (192 << 10) {
-            samples.push(block.clone());
-        }
-        at += block.len();
-    }
-    (measured, samples)
+    (sets::runs(blocks(records, block_len)), sets::between_runs(blocks(records, 16 << 10)))
 }
 
 fn blocks(records: &[u8], block_len: usize) -> Vec<Vec<u8>> {
     let (mut blocks, mut block, mut previous, mut n): (_, _, &[u8], _) = (Vec::new(), Vec::new(), &[], 0);
-    let mut rest = records;
-    while let Some((lens, behind)) = rest.split_first_chunk::<8>() {
-        let (key_len, value_len) = (
-            u32::from_le_bytes(*lens[..4].first_chunk().unwrap()),
-            u32::from_le_bytes(*lens[4..].first_chunk().unwrap()),
-        );
-        let (key, behind) = behind.split_at(key_len as usize);
-        let (value, behind) = behind.split_at(value_len as usize);
-        rest = behind;
+    for (key, value) in sets::records(records) {
         let shared = match n % 16 {
             0 => 0,
             _ => key.iter().zip(previous).take_while(|(a, b)| a == b).count(),
         };
-        for number in [shared, key.len() - shared, value.len()] {
-            let mut number = number;
+        for mut number in [shared, key.len() - shared, value.len()] {
             while number >= 128 {
                 block.push(number as u8 | 128);
                 number >>= 7;

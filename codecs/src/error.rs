@@ -13,6 +13,8 @@ pub enum CodecError {
     /// No codec has this id in this process: it is reserved for a later version of the format, or
     /// a user's codec that was not registered.
     UnknownId(u8),
+    /// No filter has this id: it is reserved for a later version of the format.
+    UnknownFilter(u8),
     /// The text does not name a codec.
     UnknownName(String),
     /// The compressed bytes do not follow their format, or end too early or too late.
@@ -73,6 +75,7 @@ impl fmt::Display for CodecError {
                 write!(f, "codec {id} is a user's own and is not registered; register it before opening the database")
             }
             CodecError::UnknownId(id) => write!(f, "codec {id} is not known to this version"),
+            CodecError::UnknownFilter(id) => write!(f, "block filter {id} is not known to this version"),
             CodecError::UnknownName(name) => write!(
                 f,
                 "'{name}' is not a codec; known are none, lz4, lz4hc[:LEVEL], snappy, zstd[:LEVEL], brotli[:QUALITY] and custom:ID[:LEVEL]"

@@ -1,0 +1,395 @@
+//! Filters: what bytes may pass through before their codec, and back through after it.
+//!
+//! There is one, the byte transpose of fixed-width values. Rows of numbers resemble each other byte by
+//! byte and hardly ever in four bytes at a stretch; laid out by columns, their sign and exponent
+//! bytes become runs.
+//!
+//! ```text
+//! before  a0 a1 a2 | b0 b1 b2 | c0 c1 c2 | d0       rows of the width, and a tail
+//! after   a0 b0 c0 | a1 b1 c1 | a2 b2 c2 | d0       columns, and the tail
+//! ```
+//!
+//! A filter changes neither length nor any order that a decoder must know: it is right for every
+//! content, and of use where [`Filter::probe`] says so.
+
+use std::cell::Cell;
+
+use crate::codec::{self, Codec};
+use crate::dict::Dictionary;
+use crate::error::CodecError;
+use crate::scratch::{self, Slot};
+
+/// The id of the byte transpose, as files hold it; 0 is none.
+const TRANSPOSE: u8 = 1;
+/// The smallest width of a row, and the greatest.
+const WIDTH_MIN: usize = 2;
+const WIDTH_MAX: usize = u8::MAX as usize;
+/// The fewest rows for which a width is worth a thought.
+const ROWS_MIN: usize = 16;
+
+/// The most of a block that the search for a width looks at.
+const SAMPLE_LEN: usize = 2048;
+/// A width is tried if so many percent more bytes than usual are what they were one row before.
+const LIKENESS_PERCENT: usize = 125;
+/// A filter is of use if it saves so many percent.
+const GAIN_PERCENT: usize = 3;
+
+/// The longest buffer that a thread keeps for its next block.
+const KEPT_LEN_MAX: usize = 1 << 20;
+
+thread_local! {
+    static FILTERED: Slot<Vec<u8>> = const { Cell::new(None) };
+}
+
+/// A reversible transform of a block's bytes.
+///
+/// ```
+/// use lignite_codecs::{Codec, Filter, compress_filtered, decompress_filtered};
+///
+/// // Prices that wander, as little-endian numbers of 8 bytes.
+/// let prices: Vec<u8> = (0..500u64).flat_map(|i| (40_000 + i * i % 997).to_le_bytes()).collect();
+/// let codec = Codec::Lz4;
+/// let filter = Filter::probe(codec, &prices, None)?.expect("columns are smaller");
+///
+/// let (mut plain, mut filtered) = (Vec::new(), Vec::new());
+/// compress_filtered(codec, None, &prices, None, &mut plain)?;
+/// compress_filtered(codec, Some(filter), &prices, None, &mut filtered)?;
+/// assert!(filtered.len() < plain.len() * 3 / 4);
+///
+/// let mut back = vec![0; prices.len()];
+/// decompress_filtered(codec.id(), Some(filter), &filtered, &mut back, None)?;
+/// assert_eq!(back, prices);
+/// # Ok::<(), lignite_codecs::CodecError>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Filter {
+    /// Rows of `width` bytes are laid out by columns; what is left over at the end stays.
+    Transpose {
+        /// From 2 to 255.
+        width: u8,
+    },
+}
+
+impl Filter {
+    /// The id and the parameter that files hold; no filter is `(0, 0)`.
+    pub fn to_bytes(filter: Option<Filter>) -> [u8; 2] {
+        match filter {
+            None => [0, 0],
+            Some(Filter::Transpose { width }) => [TRANSPOSE, width],
+        }
+    }
+
+    /// What [`to_bytes`](Filter::to_bytes) wrote. Fails if the id is not known to this version, or if the
+    /// filter has no such parameter.
+    pub fn from_bytes(bytes: [u8; 2]) -> Result<Option<Filter>, CodecError> {
+        match bytes {
+            [0, 0] => Ok(None),
+            [TRANSPOSE, width] if usize::from(width) >= WIDTH_MIN => Ok(Some(Filter::Transpose { width })),
+            [0 | TRANSPOSE, parameter] => {
+                Err(CodecError::malformed("filter", format!("filter {} has no parameter {parameter}", bytes[0])))
+            }
+            [id, _] => Err(CodecError::UnknownFilter(id)),
+        }
+    }
+
+    /// Writes `src` filtered into `dst`, which is as long, at some GB/s.
+    pub fn apply(self, src: &[u8], dst: &mut [u8]) {
+        let Filter::Transpose { width } = self;
+        let (rows, rest) = split(src, width);
+        let (columns, tail) = dst.split_at_mut(rows.len());
+        tail.copy_from_slice(rest);
+        transpose(rows, rows.len() / usize::from(width.max(1)), usize::from(width), columns);
+    }
+
+    /// Undoes [`apply`](Filter::apply).
+    pub fn revert(self, src: &[u8], dst: &mut [u8]) {
+        let Filter::Transpose { width } = self;
+        let (columns, rest) = split(src, width);
+        let (rows, tail) = dst.split_at_mut(columns.len());
+        tail.copy_from_slice(rest);
+        transpose(columns, usize::from(width), columns.len() / usize::from(width.max(1)), rows);
+    }
+
+    /// The filter with which `codec` makes the block smaller by 3 % at least; none if there is none.
+    ///
+    /// Costs about 15 us where no width suggests itself (text, noise), and where one does up to three
+    /// compressions of the block. For a block now and then, not for every one.
+    pub fn probe(codec: Codec, src: &[u8], dictionary: Option<&Dictionary>) -> Result<Option<Filter>, CodecError> {
+        let widths = likely_widths(src);
+        if codec == Codec::None || widths.iter().all(Option::is_none) {
+            return Ok(None);
+        }
+        let mut out = Vec::new();
+        codec::compress(codec, src, dictionary, &mut out)?;
+        let (mut best, mut limit) = (None, out.len() * (100 - GAIN_PERCENT) / 100);
+        for width in widths.into_iter().flatten() {
+            let filter = Filter::Transpose { width };
+            out.clear();
+            compress_filtered(codec, Some(filter), src, dictionary, &mut out)?;
+            if out.len() <= limit {
+                (best, limit) = (Some(filter), out.len().saturating_sub(1));
+            }
+        }
+        Ok(best)
+    }
+}
+
+impl std::fmt::Display for Filter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Filter::Transpose { width } = self;
+        write!(f, "transpose:{width}")
+    }
+}
+
+/// As [`compress`](crate::compress), with `src` filtered first.
+pub fn compress_filtered(
+    codec: Codec,
+    filter: Option<Filter>,
+    src: &[u8],
+    dictionary: Option<&Dictionary>,
+    out: &mut Vec<u8>,
+) -> Result<(), CodecError> {
+    let Some(filter) = filter else { return codec::compress(codec, src, dictionary, out) };
+    with_buffer(src.len(), |filtered| {
+        filter.apply(src, filtered);
+        codec::compress(codec, filtered, dictionary, out)
+    })
+}
+
+/// As [`decompress`](crate::decompress), with what comes out put back through the filter.
+pub fn decompress_filtered(
+    id: u8,
+    filter: Option<Filter>,
+    src: &[u8],
+    dst: &mut [u8],
+    dictionary: Option<&Dictionary>,
+) -> Result<(), CodecError> {
+    let Some(filter) = filter else { return codec::decompress(id, src, dst, dictionary) };
+    let result = with_buffer(dst.len(), |filtered| {
+        codec::decompress(id, src, filtered, dictionary)?;
+        filter.revert(filtered, dst);
+        Ok(())
+    });
+    if result.is_err() {
+        dst.fill(0);
+    }
+    result
+}
+
+/// Lends a buffer of `len` bytes with any content, kept by the thread.
+fn with_buffer(len: usize, run: impl FnOnce(&mut [u8]) -> Result<(), CodecError>) -> Result<(), CodecError> {
+    if len > codec::BLOCK_LEN_MAX {
+        return Err(CodecError::TooLarge { len, max: codec::BLOCK_LEN_MAX });
+    }
+    let mut buffer = scratch::take(&FILTERED).unwrap_or_default();
+    if buffer.len() < len {
+        let missing = len - buffer.len();
+        buffer.try_reserve(missing).map_err(|_| CodecError::out_of_memory(missing))?;
+        buffer.resize(len, 0);
+    }
+    let result = run(&mut buffer[..len]);
+    if buffer.len() <= KEPT_LEN_MAX {
+        scratch::keep(&FILTERED, buffer);
+    }
+    result
+}
+
+/// Whole rows, and what is left over.
+fn split(bytes: &[u8], width: u8) -> (&[u8], &[u8]) {
+    bytes.split_at(bytes.len() - bytes.len() % usize::from(width.max(1)))
+}
+
+/// Lays out `rows` rows of `columns` bytes each as `columns` rows of `rows` bytes.
+fn transpose(src: &[u8], rows: usize, columns: usize, dst: &mut [u8]) {
+    debug_assert!(src.len() == rows * columns && dst.len() == src.len());
+    if rows < TILE || columns < TILE {
+        // A number that the compiler knows makes a loop of few turns into none.
+        return match (rows, columns) {
+            (2, _) => transpose_bytewise(src, 2, columns, dst),
+            (3, TILE..) => interleave::<3>(src, columns, dst),
+            (4, TILE..) => interleave::<4>(src, columns, dst),
+            (5, TILE..) => interleave::<5>(src, columns, dst),
+            (6, TILE..) => interleave::<6>(src, columns, dst),
+            (7, TILE..) => interleave::<7>(src, columns, dst),
+            (_, 2) => transpose_bytewise(src, rows, 2, dst),
+            (_, 3) => transpose_bytewise(src, rows, 3, dst),
+            (_, 4) => transpose_bytewise(src, rows, 4, dst),
+            _ => transpose_bytewise(src, rows, columns, dst),
+        };
+    }
+    // The last tile of a row or column lies over the one before, as far as it must to fit.
+    for row in (0..rows).step_by(TILE).map(|row| row.min(rows - TILE)) {
+        for column in (0..columns).step_by(TILE).map(|column| column.min(columns - TILE)) {
+            let mut tile = [0; TILE];
+            for (i, line) in tile.iter_mut().enumerate() {
+                let at = (row + i) * columns + column;
+                *line = u64::from_le_bytes(src[at..at + TILE].first_chunk().copied().unwrap_or_default());
+            }
+            transpose_tile(&mut tile);
+            for (i, line) in tile.iter().enumerate() {
+                let at = (column + i) * rows + row;
+                dst[at..at + TILE].copy_from_slice(&line.to_le_bytes());
+            }
+        }
+    }
+}
+
+const TILE: usize = 8;
+
+/// Transposes 8 x 8 bytes: quarters, then quarters of quarters, then bytes change places.
+fn transpose_tile(tile: &mut [u64; TILE]) {
+    for (distance, mask) in [(4, 0x0000_0000_ffff_ffff), (2, 0x0000_ffff_0000_ffff), (1, 0x00ff_00ff_00ff_00ff)] {
+        let bits = distance as u32 * 8;
+        for i in (0..TILE).filter(|i| i & distance == 0) {
+            let change = (tile[i] >> bits ^ tile[i + distance]) & mask;
+            tile[i + distance] ^= change;
+            tile[i] ^= change << bits;
+        }
+    }
+}
+
+/// Of `N` rows, fewer than a tile has, and at least as many columns.
+fn interleave<const N: usize>(src: &[u8], columns: usize, dst: &mut [u8]) {
+    for column in (0..columns).step_by(TILE).map(|column| column.min(columns - TILE)) {
+        let mut tile = [0; TILE];
+        for (row, line) in tile.iter_mut().enumerate().take(N) {
+            let at = row * columns + column;
+            *line = u64::from_le_bytes(src[at..at + TILE].first_chunk().copied().unwrap_or_default());
+        }
+        transpose_tile(&mut tile);
+        for (to, line) in dst[column * N..(column + TILE) * N].as_chunks_mut::<N>().0.iter_mut().zip(tile) {
+            to.copy_from_slice(&line.to_le_bytes()[..N]);
+        }
+    }
+}
+
+/// Writes along the columns, which is what the few rows or columns are that no tile fits into.
+#[inline(always)]
+fn transpose_bytewise(src: &[u8], rows: usize, columns: usize, dst: &mut [u8]) {
+    for (column, to) in dst.chunks_exact_mut(rows.max(1)).enumerate() {
+        let from = src.get(column..).unwrap_or_default().iter().step_by(columns.max(1));
+        to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+    }
+}
+
+/// The two widths, the smaller ones of equals, at which most bytes are what they were one row before; none
+/// that hardly differs from the usual width.
+fn likely_widths(src: &[u8]) -> [Option<u8>; 2] {
+    let len = src.len().min(SAMPLE_LEN);
+    // From the middle: the first rows of a block may be of another kind.
+    let sample = &src[(src.len() - len) / 2..][..len];
+    let width_max = WIDTH_MAX.min(src.len() / ROWS_MIN).min(len / 2);
+    if width_max < WIDTH_MIN {
+        return [None; 2];
+    }
+    let likeness: Vec<usize> = (WIDTH_MIN..=width_max)
+        .map(|width| {
+            let (later, earlier) = (&sample[width_max..], &sample[width_max - width..]);
+            // In pieces whose count fits a byte, which the compiler makes wide instructions of.
+            let pieces = later.chunks(128).zip(earlier.chunks(128));
+            let same = |(a, b): (&[u8], &[u8])| a.iter().zip(b).map(|(a, b)| u8::from(a == b)).sum::<u8>();
+            pieces.map(|piece| usize::from(same(piece))).sum()
+        })
+        .collect();
+    let usual = {
+        let mut sorted = likeness.clone();
+        let middle = sorted.len() / 2;
+        *sorted.select_nth_unstable(middle).1
+    };
+    let best = |not_of: Option<usize>| {
+        let apart = |width: &usize| not_of.is_none_or(|other| !width.is_multiple_of(other));
+        let widths = || (WIDTH_MIN..=width_max).filter(apart);
+        let most = widths().map(|width| likeness[width - WIDTH_MIN]).max()?;
+        if most * 100 <= usual * LIKENESS_PERCENT || most * 50 < len - width_max {
+            return None;
+        }
+        widths().find(|width| likeness[width - WIDTH_MIN] * 100 >= most * 95)
+    };
+    let first = best(None);
+    let second = first.and_then(|width| best(Some(width)));
+    [first, second].map(|width| width.and_then(|width| u8::try_from(width).ok()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn noise(len: usize) -> Vec<u8> {
+        let mut state = 0x9e37_79b9_7f4a_7c15u64 ^ len as u64;
+        std::iter::repeat_with(|| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 32) as u8
+        })
+        .take(len)
+        .collect()
+    }
+
+    #[test]
+    fn every_width_and_tail_is_as_by_bytes_and_back() {
+        for width in 2..=255u8 {
+            let w = usize::from(width);
+            for len in [0, 1, w - 1, w, w + 1, 2 * w, 3 * w + 1, 7 * w, 8 * w, 9 * w - 1, 16 * w + 5, 53 * w + w / 2] {
+                let src = noise(len);
+                let filter = Filter::Transpose { width };
+                let (mut there, mut back) = (vec![0; len], vec![0; len]);
+                filter.apply(&src, &mut there);
+                let n = len / w;
+                let mut plain = src.clone();
+                transpose_bytewise(&src[..n * w], n, w, &mut plain[..n * w]);
+                assert_eq!(there, plain, "width {width}, {len} bytes");
+                filter.revert(&there, &mut back);
+                assert_eq!(back, src, "width {width}, {len} bytes");
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_of_files_are_checked() {
+        for bytes in (0..=u16::MAX).map(u16::to_le_bytes) {
+            match Filter::from_bytes(bytes) {
+                Ok(filter) => assert_eq!(Filter::to_bytes(filter), bytes),
+                Err(CodecError::UnknownFilter(id)) => assert!(id > TRANSPOSE && id == bytes[0]),
+                Err(error) => assert!(matches!(bytes, [0, _] | [1, 0 | 1]), "{bytes:?}: {error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_probe_finds_the_width_of_rows() {
+        for width in [3usize, 4, 8, 12, 24, 64, 100] {
+            // A slow counter, a steady column, and noise.
+            let rows = 16_384 / width;
+            let src: Vec<u8> = noise(rows * width)
+                .chunks(width)
+                .enumerate()
+                .flat_map(|(i, row)| [&[(i >> 5) as u8, 7], &row[..width - 2]].concat())
+                .collect();
+            let found = Filter::probe(Codec::Zstd { level: 1 }, &src, None).unwrap();
+            let expected = (width <= 24).then_some(Filter::Transpose { width: width as u8 });
+            assert!(found == expected || width > 24, "{width}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_probe_passes_over_what_has_no_rows() {
+        let word = |i: u32| ["a", "lamp", "burning", "for", "nobody", "at all"][(i * 7919 % 97 % 6) as usize];
+        let text: Vec<u8> = (0..4000u32).flat_map(|i| format!("{} {} ", word(i), i % 11).into_bytes()).collect();
+        for src in [noise(16 << 10), text, vec![0; 5000], Vec::new(), b"short".to_vec()] {
+            for codec in [Codec::None, Codec::Lz4, Codec::Zstd { level: 3 }] {
+                assert_eq!(Filter::probe(codec, &src, None), Ok(None), "{codec}, {} bytes", src.len());
+            }
+        }
+    }
+
+    #[test]
+    fn failures_zero_the_destination() {
+        let mut dst = [9; 40];
+        let filter = Some(Filter::Transpose { width: 4 });
+        assert!(decompress_filtered(crate::id::LZ4, filter, b"\xf0", &mut dst, None).is_err());
+        assert_eq!(dst, [0; 40]);
+    }
+}
