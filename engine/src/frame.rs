@@ -7,24 +7,26 @@
 //! ```text
 //! frame    keys part as stored | values part as stored | trailer
 //! trailer  flags u8 | codec of the keys u8 | codec of the values u8
+//!          [filter and its parameter, of the keys 2 x u8, of the values 2 x u8]   with flag 1
 //!          [dictionary index varint]                                  with flag 2 or 8
 //!          keys stored, keys raw, values stored, values raw, entries  varints
 //!          raw checksums: keys u32, values u32
 //!          stored checksums: keys u32, values u32
 //!          length of the trailer u8, this byte included
-//! flags    1 filters, 4 sub-frames (both reserved: refused by name),
+//! flags    1 a part went through a filter before its codec, 4 sub-frames (reserved: refused by name),
 //!          2 the values part was made with the dictionary, 8 the keys part was
 //! ```
 //!
 //! The salt of a frame is [`crate::checksum::place_salt`] of where it lies; the values part adds one.
 //! A raw checksum covers the part before compression; a stored checksum covers the part as stored
 //! and then the trailer up to the raw checksums. So every byte of the trailer is covered, and no byte
-//! reaches a decoder before its checksum was found right.
+//! reaches a decoder before its checksum was found right. A filter belongs to compression: the raw
+//! checksum covers what it is given, and a part that is stored raw has none.
 
 use std::time::Duration;
 
 use lignite_codecs::CodecError;
-pub use lignite_codecs::{Codec, Dictionary, codec_name};
+pub use lignite_codecs::{Codec, Dictionary, Filter, codec_name};
 
 use crate::checksum::{xxh32, xxh32_pair};
 use crate::clock::Clock;
@@ -35,8 +37,8 @@ use crate::sabotage::{self, Bug};
 
 /// Longest part, before compression and stored.
 pub const PART_LEN_MAX: usize = 64 << 20;
-/// Longest trailer: 3 bytes, 6 varints of at most 5 bytes, 4 checksums, its length.
-pub const TRAILER_LEN_MAX: usize = 3 + 6 * 5 + 16 + 1;
+/// Longest trailer: 3 bytes, 4 of filters, 6 varints of at most 5 bytes, 4 checksums, its length.
+pub const TRAILER_LEN_MAX: usize = 3 + 4 + 6 * 5 + 16 + 1;
 /// Shortest trailer.
 pub const TRAILER_LEN_MIN: usize = 3 + 5 + 16 + 1;
 
@@ -49,6 +51,8 @@ const FLAG_VALUES_DICTIONARY: u8 = 2;
 const FLAG_SUBFRAMES: u8 = 4;
 const FLAG_KEYS_DICTIONARY: u8 = 8;
 
+const NO_FILTER: [u8; 2] = [0, 0];
+
 /// How to compress a frame.
 #[derive(Clone, Debug)]
 pub struct FrameOptions {
@@ -60,13 +64,22 @@ pub struct FrameOptions {
     pub min_saving: u8,
     /// A dictionary with its index in the table's directory, for the codecs that take one.
     pub dictionary: Option<(u32, Dictionary)>,
+    /// What the values pass through before their codec.
+    pub values_filter: Option<Filter>,
 }
 
 impl FrameOptions {
     /// One codec for both parts, no dictionary.
     pub fn new(codec: Codec, min_saving: u8) -> FrameOptions {
-        FrameOptions { keys: codec, values: codec, min_saving, dictionary: None }
+        FrameOptions { keys: codec, values: codec, min_saving, dictionary: None, values_filter: None }
     }
+}
+
+/// The filter with which values like these become smaller by 3 % at least, under the options' codec and
+/// dictionary. It costs up to three compressions, so it is for a block now and then.
+pub fn probe_filter(options: &FrameOptions, values: &[u8]) -> Result<Option<Filter>> {
+    let dictionary = options.dictionary.as_ref().filter(|_| options.values.takes_dictionary());
+    Filter::probe(options.values, values, dictionary.map(|d| &d.1)).map_err(codec_error)
 }
 
 /// Where a frame lies.
@@ -145,8 +158,17 @@ pub struct Part {
     pub stored_len: u32,
     /// Length before compression.
     pub raw_len: u32,
+    /// The filter it went through, as its bytes are; known once the frame is open.
+    filter: [u8; 2],
     raw_checksum: u32,
     stored_checksum: u32,
+}
+
+impl Part {
+    /// The filter that it went through before its codec. Fails if this version does not know it.
+    pub fn filter(&self) -> Result<Option<Filter>> {
+        Filter::from_bytes(self.filter).map_err(codec_error)
+    }
 }
 
 /// A frame's trailer.
@@ -162,7 +184,14 @@ pub struct Trailer {
 
 impl std::fmt::Display for Trailer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let part = |p: &Part| format!("{} {}/{}", codec_name(p.codec), p.stored_len, p.raw_len);
+        let part = |p: &Part| {
+            let filter = match p.filter() {
+                Ok(None) => String::new(),
+                Ok(Some(filter)) => format!("{filter} "),
+                Err(_) => format!("filter {} ", p.filter[0]),
+            };
+            format!("{filter}{} {}/{}", codec_name(p.codec), p.stored_len, p.raw_len)
+        };
         write!(f, "keys {} values {} entries {}", part(&self.keys), part(&self.values), self.entries)
     }
 }
@@ -181,9 +210,9 @@ pub fn encode(
         return Err(Error::invalid(format!("a block of {} bytes exceeds the limit", keys.len() + values.len())));
     }
     let begin = out.len();
-    let mut key_part = put_part(options, options.keys, keys, meter, out)?;
+    let mut key_part = put_part(options, options.keys, None, keys, meter, out)?;
     let middle = out.len();
-    let mut value_part = put_part(options, options.values, values, meter, out)?;
+    let mut value_part = put_part(options, options.values, options.values_filter, values, meter, out)?;
     let end = out.len();
     key_part.raw_checksum = xxh32(keys, salt);
     value_part.raw_checksum = xxh32(values, salt.wrapping_add(1));
@@ -195,7 +224,14 @@ pub fn encode(
     if key_part.dictionary.is_some() {
         flags |= FLAG_KEYS_DICTIONARY;
     }
+    let filters = [key_part.filter, value_part.filter];
+    if filters != [NO_FILTER; 2] {
+        flags |= FLAG_FILTERS;
+    }
     out.extend_from_slice(&[flags, key_part.codec, value_part.codec]);
+    if flags & FLAG_FILTERS != 0 {
+        out.extend_from_slice(filters.as_flattened());
+    }
     if let Some(index) = key_part.dictionary.or(value_part.dictionary) {
         put_varint(out, u64::from(index));
     }
@@ -215,6 +251,7 @@ pub fn encode(
 fn put_part(
     options: &FrameOptions,
     codec: Codec,
+    filter: Option<Filter>,
     raw: &[u8],
     meter: Option<Meter<'_>>,
     out: &mut Vec<u8>,
@@ -225,13 +262,15 @@ fn put_part(
         dictionary: None,
         stored_len: raw.len() as u32,
         raw_len: raw.len() as u32,
+        filter: NO_FILTER,
         raw_checksum: 0,
         stored_checksum: 0,
     };
     if codec != Codec::None && !raw.is_empty() {
         let dictionary = options.dictionary.as_ref().filter(|_| codec.takes_dictionary());
         let begun = meter.map(|m| m.clock.now());
-        lignite_codecs::compress(codec, raw, dictionary.map(|d| &d.1), out).map_err(codec_error)?;
+        let content = dictionary.map(|d| &d.1);
+        lignite_codecs::compress_filtered(codec, filter, raw, content, out).map_err(codec_error)?;
         let stored = out.len() - begin;
         if let (Some(meter), Some(begun)) = (meter, begun) {
             meter.encoded(codec.id(), raw.len(), stored, begun);
@@ -242,6 +281,7 @@ fn put_part(
                 return Ok(part);
             }
             part.codec = codec.id();
+            part.filter = Filter::to_bytes(filter);
             part.dictionary = dictionary.map(|d| d.0);
             part.stored_len = stored as u32;
             return Ok(part);
@@ -281,14 +321,16 @@ impl<'a> Frame<'a> {
         check("keys part as stored", found, trailer.keys.stored_checksum)?;
         let found = xxh32(&bytes[keys_len..parts.len() + covered], salt.wrapping_add(1));
         check("values part as stored", found, trailer.values.stored_checksum)?;
-        if bytes[parts.len()] & (FLAG_FILTERS | FLAG_SUBFRAMES) != 0 {
-            let what = if bytes[parts.len()] & FLAG_FILTERS != 0 { "block filters" } else { "sub-frames" };
-            return Err(Error::unsupported(format!("{what} are not supported by this version")));
+        if bytes[parts.len()] & FLAG_SUBFRAMES != 0 {
+            return Err(Error::unsupported("sub-frames are not supported by this version"));
         }
         for part in [trailer.keys, trailer.values] {
             if !lignite_codecs::is_known(part.codec) {
                 let name = codec_name(part.codec);
                 return Err(Error::unsupported(format!("codec {name} (id {}) is not known here", part.codec)));
+            }
+            if part.filter()?.is_some() && part.codec == Codec::None.id() {
+                return Err(Error::corruption("a block's raw part has a filter"));
             }
             // Before anybody makes room for it.
             if u64::from(part.raw_len) > raw_len_max(part.codec, part.stored_len) {
@@ -397,7 +439,8 @@ fn decode_part(
         },
     };
     let begun = meter.and_then(|m| m.begin_decode(part.codec));
-    lignite_codecs::decompress(part.codec, stored, out, dictionary).map_err(codec_error)?;
+    let filter = part.filter()?;
+    lignite_codecs::decompress_filtered(part.codec, filter, stored, out, dictionary).map_err(codec_error)?;
     if let Some(meter) = meter {
         meter.decoded(part.codec, out.len(), stored.len(), begun);
     }
@@ -433,15 +476,19 @@ fn parse(bytes: &[u8]) -> Result<Trailer> {
     if flags & !(FLAG_FILTERS | FLAG_SUBFRAMES | FLAG_KEYS_DICTIONARY | FLAG_VALUES_DICTIONARY) != 0 {
         return Err(Error::corruption(format!("a block has unknown flags {flags:#x}")));
     }
+    // Looked at once the checksums are found right.
+    let mut filters = [NO_FILTER; 2];
     if flags & FLAG_FILTERS != 0 {
-        // Skipped here, refused once the checksums are found right.
-        input.take(4)?;
+        filters = [input.array()?, input.array()?];
+        if filters == [NO_FILTER; 2] {
+            return Err(Error::corruption("a block has a flag for filters and no filter"));
+        }
     }
     let mut dictionary = None;
     if flags & (FLAG_KEYS_DICTIONARY | FLAG_VALUES_DICTIONARY) != 0 {
         dictionary = Some(input.varint32()?);
     }
-    let part = |codec: u8, flag: u8, input: &mut Input<'_>| -> Result<Part> {
+    let part = |codec: u8, filter: [u8; 2], flag: u8, input: &mut Input<'_>| -> Result<Part> {
         let stored_len = input.length(PART_LEN_MAX)? as u32;
         let raw_len = match sabotage::is(Bug::LengthNotHeld) {
             false => input.length(PART_LEN_MAX)? as u32,
@@ -451,10 +498,10 @@ fn parse(bytes: &[u8]) -> Result<Trailer> {
         if codec == Codec::None.id() && (stored_len != raw_len || dictionary.is_some()) {
             return Err(Error::corruption("a block's raw part has two lengths or a dictionary"));
         }
-        Ok(Part { codec, dictionary, stored_len, raw_len, raw_checksum: 0, stored_checksum: 0 })
+        Ok(Part { codec, dictionary, stored_len, raw_len, filter, raw_checksum: 0, stored_checksum: 0 })
     };
-    let mut keys = part(keys_codec, FLAG_KEYS_DICTIONARY, &mut input)?;
-    let mut values = part(values_codec, FLAG_VALUES_DICTIONARY, &mut input)?;
+    let mut keys = part(keys_codec, filters[0], FLAG_KEYS_DICTIONARY, &mut input)?;
+    let mut values = part(values_codec, filters[1], FLAG_VALUES_DICTIONARY, &mut input)?;
     let entries = input.varint32()?;
     keys.raw_checksum = input.u32()?;
     values.raw_checksum = input.u32()?;
@@ -467,7 +514,7 @@ fn parse(bytes: &[u8]) -> Result<Trailer> {
 
 fn codec_error(e: CodecError) -> Error {
     match e {
-        CodecError::UnknownId(_) => Error::unsupported(e.to_string()),
+        CodecError::UnknownId(_) | CodecError::UnknownFilter(_) => Error::unsupported(e.to_string()),
         CodecError::Unavailable(_) => Error::new(ErrorKind::Io, e.to_string()),
         CodecError::InvalidLevel { .. } => Error::invalid(e.to_string()),
         _ => Error::corruption(e.to_string()),
@@ -489,7 +536,11 @@ mod tests {
     fn codecs() -> Vec<Codec> {
         let zstd = [-3, 1, 9].map(|level| Codec::Zstd { level });
         let brotli = [1, 5].map(|quality| Codec::Brotli { quality });
-        [Codec::None, Codec::Lz4, Codec::Lz4hc { level: 9 }, Codec::Snappy].into_iter().chain(zstd).chain(brotli).collect()
+        [Codec::None, Codec::Lz4, Codec::Lz4hc { level: 9 }, Codec::Snappy]
+            .into_iter()
+            .chain(zstd)
+            .chain(brotli)
+            .collect()
     }
 
     fn text(n: usize) -> Vec<u8> {
@@ -579,6 +630,11 @@ mod tests {
         use crate::error::ErrorKind::{Corruption, Unsupported};
         assert!(decode(&frame(&[0, 0, 0, 0, 0, 0, 0, 0]), 0, 0).is_ok());
         assert_eq!(kind(&[1, 0, 0, 9, 9, 9, 9, 0, 0, 0, 0, 0]), Unsupported);
+        // A filter that is not known, without its parameter, of a raw part, and none at all.
+        assert_eq!(kind(&[1, 1, 1, 0, 0, 2, 5, 0, 0, 0, 0, 0]), Unsupported);
+        assert_eq!(kind(&[1, 1, 1, 0, 0, 1, 1, 0, 0, 0, 0, 0]), Corruption);
+        assert_eq!(kind(&[1, 0, 0, 0, 0, 1, 8, 0, 0, 0, 0, 0]), Corruption);
+        assert_eq!(kind(&[1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]), Corruption);
         assert_eq!(kind(&[4, 0, 0, 0, 0, 0, 0, 0]), Unsupported);
         assert_eq!(kind(&[0, 99, 0, 0, 0, 0, 0, 0]), Unsupported);
         assert_eq!(kind(&[16, 0, 0, 0, 0, 0, 0, 0]), Corruption);
@@ -587,6 +643,49 @@ mod tests {
         assert_eq!(kind(&[0, 1, 0, 0, 9, 0, 0, 0]), Corruption);
         // A dictionary that is not there.
         assert_eq!(kind(&[8, 3, 0, 7, 0, 9, 0, 0, 0]), Corruption);
+    }
+
+    fn rows(n: u64) -> Vec<u8> {
+        (0..n).flat_map(|i| (1_700_000_000 + i * i % 977).to_le_bytes()).collect()
+    }
+
+    #[test]
+    fn values_come_back_through_their_filter() {
+        let dictionary = Dictionary::from_bytes(text(40)).unwrap();
+        for codec in codecs().into_iter().filter(|codec| *codec != Codec::None) {
+            let mut options = FrameOptions::new(codec, 1);
+            if codec.takes_dictionary() {
+                options.dictionary = Some((0, dictionary.clone()));
+            }
+            let (mut plain, mut filtered) = (Vec::new(), Vec::new());
+            encode(&options, 5, &text(9), &rows(500), 500, None, &mut plain).unwrap();
+            options.values_filter = probe_filter(&options, &rows(500)).unwrap();
+            assert_eq!(options.values_filter, Some(Filter::Transpose { width: 8 }), "{codec}");
+            let trailer = encode(&options, 5, &text(9), &rows(500), 500, None, &mut filtered).unwrap();
+            assert_eq!(trailer.values.filter().unwrap(), options.values_filter);
+            assert_eq!(trailer.keys.filter().unwrap(), None);
+            assert!(filtered.len() < plain.len(), "{codec}");
+            let frame = Frame::open(&filtered, trailer.keys.stored_len, 5).unwrap();
+            assert_eq!(frame.trailer, trailer);
+            let mut values = vec![0; 4000];
+            frame.values_into(std::slice::from_ref(&dictionary), None, &mut values).unwrap();
+            assert_eq!(values, rows(500), "{codec}");
+            for at in 0..filtered.len() {
+                let mut bad = filtered.clone();
+                bad[at] ^= 1 << (at % 8);
+                assert!(Frame::open(&bad, trailer.keys.stored_len, 5).is_err(), "{codec} byte {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_raw_part_has_no_filter() {
+        let options =
+            FrameOptions { values_filter: Some(Filter::Transpose { width: 3 }), ..FrameOptions::new(Codec::Lz4, 16) };
+        let mut out = Vec::new();
+        let trailer = encode(&options, 1, b"", b"too short to shrink", 1, None, &mut out).unwrap();
+        assert_eq!((trailer.values.codec, trailer.values.filter().unwrap()), (0, None));
+        assert_eq!(decode(&out, 0, 1).unwrap().1, b"too short to shrink");
     }
 
     #[test]

@@ -7,7 +7,9 @@
 //! | [`hostile`] | codec, length of the destination (u16), then what is decompressed |
 //! | [`dictionary`] | codec (Zstandard or LZ4), level, cut (u16), then the dictionary up to the cut and the content behind |
 
-use lignite_codecs::{Codec, CodecError, Dictionary, compress, decompress, id};
+use lignite_codecs::{
+    Codec, CodecError, Dictionary, Filter, compress, compress_filtered, decompress, decompress_filtered, id,
+};
 
 /// Compresses by a chosen codec and level, and asserts that the same bytes come back, and that no
 /// other length is accepted.
@@ -16,12 +18,21 @@ pub fn round_trip(data: &[u8]) {
     let codec = choose(codec, level);
     // Repeats reach lengths that a small input cannot; bounded, so that a run stays fast.
     let len_max = match codec {
-        Codec::Zstd { level: 13.. } | Codec::Lz4hc { level: 11.. } | Codec::Brotli { quality: 9.. } => SLOW_CONTENT_LEN_MAX,
+        Codec::Zstd { level: 13.. } | Codec::Lz4hc { level: 11.. } | Codec::Brotli { quality: 9.. } => {
+            SLOW_CONTENT_LEN_MAX
+        }
         _ => CONTENT_LEN_MAX,
     };
     let content = content.repeat(usize::from(repeat) + 1);
     let content = &content[..content.len().min(len_max)];
     assert_round_trip(codec, content, None);
+    // A filter of a width, or none, where the byte is no width.
+    let filter = Filter::from_bytes([u8::from(repeat > 1), repeat]).unwrap_or_default();
+    let mut frame = Vec::new();
+    compress_filtered(codec, filter, content, None, &mut frame).unwrap_or_else(|error| panic!("{codec}: {error}"));
+    let mut back = vec![0xa5; content.len()];
+    let result = decompress_filtered(codec.id(), filter, &frame, &mut back, None);
+    assert!(result.is_ok() && back == content, "{codec} with {filter:?}: {result:?}");
 }
 
 /// Decompresses bytes that nobody compressed, with and without a dictionary.

@@ -5,7 +5,7 @@ use lignite::internals::filename::FileName;
 use lignite::internals::header::{FORMAT_VERSION, FileHeader, FileKind, HEADER_LEN};
 use lignite::internals::key::{BATCH_LEN_MAX, FAMILY_NAME_LEN_MAX, KEY_LEN_MAX, Kind, VALUE_LEN_MAX};
 use lignite::internals::record::{RECORD_ALIGN, RECORD_HEADER_LEN, RecordKind};
-use lignite::internals::table::footer::{FEATURE_BASE, FEATURE_DICTIONARY, FOOTER_MAGIC};
+use lignite::internals::table::footer::{FEATURE_BASE, FEATURE_DICTIONARY, FEATURE_FILTERS, FOOTER_MAGIC};
 use lignite::internals::tombstone::RANGE_END_LEN_MAX;
 use lignite::internals::wal::{FIRST_RECORD, SEGMENT_HEADER_LEN};
 use lignite::internals::{checksum, frame};
@@ -72,6 +72,7 @@ fn format_md_has_the_numbers_of_the_code() {
         String::from_utf8(FOOTER_MAGIC.to_vec()).unwrap(),
         FEATURE_BASE.to_string(),
         FEATURE_DICTIONARY.to_string(),
+        FEATURE_FILTERS.to_string(),
         format!("{} MiB", frame::PART_LEN_MAX >> 20),
     ];
     for (id, name) in [(0, "none"), (1, "LZ4"), (2, "Snappy"), (3, "Zstandard"), (4, "Brotli")] {

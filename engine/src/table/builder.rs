@@ -13,7 +13,7 @@ use crate::coding::shared_prefix_len;
 use crate::error::{Error, Result};
 use crate::field::UnknownFields;
 use crate::filename::FileName;
-use crate::frame::{self, Codec, Dictionary, FrameHandle, FrameOptions, Meter, PART_LEN_MAX};
+use crate::frame::{self, Codec, Dictionary, Filter, FrameHandle, FrameOptions, Meter, PART_LEN_MAX};
 use crate::fs::{File, Fs};
 use crate::header::{FileHeader, FileKind};
 use crate::key::{SeqNo, Tag, check_key, check_value};
@@ -23,7 +23,7 @@ use crate::sabotage::{self, Bug};
 use crate::sync::Arc;
 use crate::table::block::BlockBuilder;
 use crate::table::filter::{self, TableFilter};
-use crate::table::footer::{DictionaryEntry, FEATURE_BASE, FEATURE_DICTIONARY, Footer};
+use crate::table::footer::{DictionaryEntry, FEATURE_BASE, FEATURE_DICTIONARY, FEATURE_FILTERS, Footer};
 use crate::table::index::{self, BlockInfo};
 use crate::table::properties::Properties;
 use crate::tombstone::Fragments;
@@ -33,6 +33,13 @@ use crate::version::{Origin, TableMeta, max_upper};
 const WRITE_LEN: usize = 1 << 20;
 /// How index, properties and dictionaries are compressed, whatever the family wants.
 const META_CODEC: Codec = Codec::Zstd { level: 3 };
+
+/// Values of fewer bytes say too little about a filter.
+const PROBE_LEN_MIN: usize = 512;
+/// After how many blocks a filter that is of use is asked about again.
+const PROBE_INTERVAL: u32 = 16;
+/// The same where none is: at first, and at most, after doubling each time.
+const PROBE_INTERVAL_VAIN: std::ops::RangeInclusive<u32> = 4..=256;
 
 /// How to write a table.
 #[derive(Clone, Debug)]
@@ -84,6 +91,40 @@ impl TableWriteOptions {
     }
 }
 
+/// When to ask which filter the values should pass through. A block that is asked about costs up to
+/// three compressions, so it is the first of a table and then one in 16; where no filter is of use, ever fewer.
+struct Probes {
+    /// Blocks to go.
+    wait: u32,
+    interval: u32,
+}
+
+impl Probes {
+    fn new() -> Probes {
+        Probes { wait: 0, interval: *PROBE_INTERVAL_VAIN.start() }
+    }
+
+    /// The filter from this block on.
+    fn next(&mut self, options: &FrameOptions, values: &[u8]) -> Result<Option<Filter>> {
+        if values.len() < PROBE_LEN_MIN {
+            return Ok(options.values_filter);
+        }
+        if self.wait > 0 {
+            self.wait -= 1;
+            return Ok(options.values_filter);
+        }
+        let found = frame::probe_filter(options, values)?;
+        match found {
+            Some(_) => (self.wait, self.interval) = (PROBE_INTERVAL - 1, *PROBE_INTERVAL_VAIN.start()),
+            None => {
+                self.wait = self.interval - 1;
+                self.interval = (self.interval * 2).min(*PROBE_INTERVAL_VAIN.end());
+            }
+        }
+        Ok(found)
+    }
+}
+
 /// A table being written.
 pub struct TableBuilder<'a> {
     fs: &'a dyn Fs,
@@ -92,6 +133,8 @@ pub struct TableBuilder<'a> {
     origin: Origin,
     options: TableWriteOptions,
     frame: FrameOptions,
+    probes: Probes,
+    has_filters: bool,
     metrics: Arc<FamilyMetrics>,
     level: usize,
     clock: Arc<dyn Clock>,
@@ -131,6 +174,7 @@ impl<'a> TableBuilder<'a> {
             values: options.values,
             min_saving: options.min_saving,
             dictionary: options.dictionary.clone().map(|d| (0, d)),
+            values_filter: None,
         };
         let pending = FileHeader { kind: FileKind::Table, number, db_id }.encode().to_vec();
         let properties = Properties {
@@ -149,6 +193,8 @@ impl<'a> TableBuilder<'a> {
             origin: Origin { db_id, number },
             options,
             frame,
+            probes: Probes::new(),
+            has_filters: false,
             metrics,
             level: level.min(LEVELS - 1),
             clock,
@@ -268,6 +314,9 @@ impl<'a> TableBuilder<'a> {
             let codec = self.options.values.id();
             footer.dictionaries.push(DictionaryEntry { hash: dictionary.hash(), codec, handle });
         }
+        if self.has_filters {
+            footer.features.push(FEATURE_FILTERS.into());
+        }
         let bounds = self.bounds()?;
         self.properties.blocks = self.blocks.len() as u64;
         self.properties.range_deletes = self.tombstones.len() as u64;
@@ -333,9 +382,12 @@ impl<'a> TableBuilder<'a> {
         let meter = Meter { clock: &*self.clock, level: &self.metrics.levels[self.level] };
         let values = self.block.values();
         let entries = self.block.len() as u32;
+        let at_block = |e: Error| e.with_file(&self.path).with_offset(offset);
+        self.frame.values_filter = self.probes.next(&self.frame, values).map_err(at_block)?;
         let out = &mut self.pending;
-        let trailer = frame::encode(&self.frame, salt, &self.keys_raw, values, entries, Some(meter), out)
-            .map_err(|e| e.with_file(&self.path).with_offset(offset))?;
+        let trailer =
+            frame::encode(&self.frame, salt, &self.keys_raw, values, entries, Some(meter), out).map_err(at_block)?;
+        self.has_filters |= trailer.values.filter()?.is_some();
         let (seq_min, seq_max) = self.block.seq_bounds();
         let last_key = match next {
             Some(next) => index::separator(&self.last_key, next),

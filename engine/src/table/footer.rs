@@ -29,6 +29,9 @@ pub const FEATURE_BASE: &str = "base/1";
 /// Tables with a dictionary need this one.
 pub const FEATURE_DICTIONARY: &str = "dictionary/1";
 
+/// Tables with a block whose values went through a filter need this one.
+pub const FEATURE_FILTERS: &str = "filters/1";
+
 const FEATURES: u64 = 1;
 const INDEX: u64 = 2;
 const PROPERTIES: u64 = 3;
@@ -158,7 +161,7 @@ impl Footer {
         let features = required(features, "features")?;
         // Names say more than numbers, so they are looked at first.
         for feature in &features {
-            if ![FEATURE_BASE, FEATURE_DICTIONARY].contains(&feature.as_str()) {
+            if ![FEATURE_BASE, FEATURE_DICTIONARY, FEATURE_FILTERS].contains(&feature.as_str()) {
                 return Err(Error::unsupported(format!(
                     "the table needs the feature \"{}\", which this version of Lignite does not have",
                     feature.escape_debug()
@@ -215,7 +218,7 @@ mod tests {
 
     fn sample() -> Footer {
         Footer {
-            features: vec![FEATURE_BASE.into(), FEATURE_DICTIONARY.into()],
+            features: vec![FEATURE_BASE.into(), FEATURE_DICTIONARY.into(), FEATURE_FILTERS.into()],
             index: handle(900),
             properties: handle(800),
             filter: Some(handle(600)),

@@ -291,6 +291,33 @@ fn a_dictionary_travels_with_its_table() {
 }
 
 #[test]
+fn values_of_fixed_width_are_filtered_where_they_shrink() {
+    let rows: Vec<Entry> = (0..4000u64)
+        .map(|i| {
+            let row = [1_700_000_000 + i * 60, i * i % 89, 20_000 - i % 7].map(u64::to_le_bytes).concat();
+            (format!("sensor/{i:06}").into_bytes(), Tag::new(9, Kind::Put), row)
+        })
+        .collect();
+    let mut text = rows.clone();
+    for (i, entry) in text.iter_mut().enumerate() {
+        entry.2 = format!("{} of {}", "a reading ".repeat(i * 7919 % 97 % 5), i * 31 % 1700).into_bytes();
+    }
+    for codec in codecs() {
+        for (entries, is_filtered) in [(&rows, codec != Codec::None), (&text, false)] {
+            let fs = fs();
+            let meta = write(&fs, options(codec), entries, &Fragments::default());
+            let table = Table::open(&fs, Path::new(DIR), &meta, &context(None)).unwrap();
+            assert_eq!(table.footer().features.contains(&"filters/1".to_string()), is_filtered, "{codec}");
+            assert_eq!(&collect(&mut table.cursor(CursorOptions::default()), true), entries);
+            assert!(table.verify(true).unwrap().is_ok());
+            let key = &entries[2345].0;
+            let found = table.get(key, hash_key(key), SEQ_MAX).unwrap();
+            assert_eq!(found.map(|(_, value)| value.to_vec()), Some(entries[2345].2.clone()));
+        }
+    }
+}
+
+#[test]
 fn a_table_reads_without_its_manifest() {
     let fs = fs();
     let entries = sample(2, 300);

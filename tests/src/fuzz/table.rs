@@ -8,7 +8,7 @@ use lignite::internals::cache::BlockCache;
 use lignite::internals::checksum::{hash_key, xxh32, xxh32_pair};
 use lignite::internals::clock::ManualClock;
 use lignite::internals::coding::{put_u32, put_varint};
-use lignite::internals::frame::{self, Frame, FrameHandle, FrameOptions};
+use lignite::internals::frame::{self, Filter as PartFilter, Frame, FrameHandle, FrameOptions};
 use lignite::internals::fs::mem::MemFs;
 use lignite::internals::fs::{Fs, read_all};
 use lignite::internals::iter::Cursor as _;
@@ -145,8 +145,13 @@ pub fn any_frame(data: &[u8]) {
     let mut bytes = parts.to_vec();
     let begin = bytes.len();
     bytes.extend_from_slice(&[flags & 0x1f, codec_k, codec_v]);
+    // Widths of 0 and 1, filters of raw parts and unknown filters are among them.
+    let filters = match flags & 1 {
+        0 => [[0, 0]; 2],
+        _ => [[u8::from(codec_k != 0), raw_k], [if entries % 16 == 15 { 9 } else { 1 }, entries]],
+    };
     if flags & 1 != 0 {
-        bytes.extend_from_slice(&[1, 2, 3, 4]);
+        bytes.extend_from_slice(filters.as_flattened());
     }
     if flags & (2 | 8) != 0 {
         bytes.push((mode & 0x7f) >> 2);
@@ -155,9 +160,12 @@ pub fn any_frame(data: &[u8]) {
     for n in [keys.len(), raw_k, values.len(), raw_v, usize::from(entries)] {
         put_varint(&mut bytes, n as u64);
     }
-    for (codec, part, raw, salt) in [(codec_k, keys, raw_k, SALT), (codec_v, values, raw_v, SALT + 1)] {
+    let [keys_filter, values_filter] = filters.map(|bytes| PartFilter::from_bytes(bytes).unwrap_or_default());
+    for (codec, filter, part, raw, salt) in
+        [(codec_k, keys_filter, keys, raw_k, SALT), (codec_v, values_filter, values, raw_v, SALT + 1)]
+    {
         let mut out = vec![0; if shift == 0 { raw } else { 0 }];
-        let decoded = mode & 2 != 0 && lignite_codecs::decompress(codec, part, &mut out, None).is_ok();
+        let decoded = mode & 2 != 0 && lignite_codecs::decompress_filtered(codec, filter, part, &mut out, None).is_ok();
         put_u32(&mut bytes, if decoded { xxh32(&out, salt) } else { 0 });
     }
     let covered = bytes.len();
@@ -375,9 +383,17 @@ pub fn frame_seeds() -> Vec<Vec<u8>> {
         let trailer =
             frame::encode(&FrameOptions::new(codec, 0), SALT, &text[..30], text, 3, None, &mut bytes).unwrap();
         out.push([&[0, trailer.keys.stored_len as u8][..], &bytes].concat());
+        let rows: Vec<u8> = (0..60u32).flat_map(|i| (70_000 + i * i % 41).to_le_bytes()).collect();
+        let options =
+            FrameOptions { values_filter: PartFilter::from_bytes([1, 4]).unwrap(), ..FrameOptions::new(codec, 0) };
+        let mut bytes = Vec::new();
+        let trailer = frame::encode(&options, SALT, b"keys", &rows, 60, None, &mut bytes).unwrap();
+        out.push([&[0, trailer.keys.stored_len as u8][..], &bytes].concat());
         let mut part = Vec::new();
         lignite_codecs::compress(codec, text, None, &mut part).unwrap();
         let fields = [0, codec.id(), codec.id(), part.len() as u8, text.len() as u8, text.len() as u8, 4];
+        out.push([&[3, 0][..], &fields, &part, &part].concat());
+        let fields = [1, codec.id(), codec.id(), part.len() as u8, text.len() as u8, text.len() as u8, 4];
         out.push([&[3, 0][..], &fields, &part, &part].concat());
     }
     out
