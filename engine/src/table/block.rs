@@ -71,8 +71,8 @@ pub struct Block {
 
 /// What an entry takes of the buffer beside key, value and tag.
 const ROW_LEN: usize = 8;
-/// From this search on a block has a table of rows.
-const SEARCHES_MIN: u8 = 2;
+/// So many times a block is searched; after that it has a table of rows.
+const SEARCHES_MIN: u8 = 1;
 /// A place in the table of rows that is free.
 const FREE: u16 = u16::MAX;
 
