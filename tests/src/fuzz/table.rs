@@ -18,6 +18,7 @@ use lignite::internals::table::block::{Block, BlockBuilder};
 use lignite::internals::table::filter::{self, Filter};
 use lignite::internals::table::footer::{DictionaryEntry, FEATURE_BASE, Footer};
 use lignite::internals::table::index::{self, BlockInfo, Index};
+use lignite::internals::table::lookup::Walk;
 use lignite::internals::table::properties::Properties;
 use lignite::internals::table::{CursorOptions, Table, TableBuilder, TableContext, TableFilter, TableWriteOptions};
 use lignite_codecs::{Codec, Dictionary};
@@ -98,7 +99,15 @@ pub fn block(data: &[u8]) {
         values.fill(7);
         Ok(())
     };
-    let Ok(read) = Block::decode(keys, usize::from(entries & 0x7f), values_len, seq, fill) else { return };
+    let len = usize::from(entries & 0x7f);
+    let decoded = Block::decode(keys, len, values_len, seq, fill);
+    let mut walk = Walk::default();
+    let mut walked = |key: &[u8], tag: Tag| walk.find(keys, len, values_len, seq, key, tag);
+    let Ok(read) = decoded else {
+        assert!(walked(b"k", Tag::NEWEST).is_err(), "a walk lets pass what decoding refuses");
+        return;
+    };
+    assert!(walked(&[0xff; 20], Tag::NEWEST).is_ok_and(|found| found.entry.is_none()));
     let mut again = BlockBuilder::new();
     let mut before: Option<(&[u8], Tag)> = None;
     let mut values = 0;
@@ -110,6 +119,9 @@ pub fn block(data: &[u8]) {
         }
         assert_eq!(seq.unwrap_or_else(|| tag.seq()), tag.seq());
         assert_eq!(read.lower_bound(key, tag), i);
+        let entry = walked(key, tag).unwrap().entry.unwrap();
+        assert!(entry.0 == tag && entry.1.len() == read.value(i).len());
+        assert_eq!(read.look_up(key, hash_key(key), tag).entry, Some(i));
         let shared = before.map_or(0, |(last, _)| last.iter().zip(key).take_while(|(a, b)| a == b).count());
         again.add(shared, key, tag, read.value(i));
         values += read.value(i).len();
