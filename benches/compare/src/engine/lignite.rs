@@ -3,6 +3,8 @@
 //! * LZ4 in every level (or LZ4 with Zstandard in the last): the rules. Its default is LZ4 with Zstandard 3.
 //! * One memory budget, the budget of the comparison. Half of it is the cache; a memtable is sealed at a
 //!   quarter of it, so that two fit in the other half.
+//! * Blocks of 4 KiB with LZ4 everywhere, which halves what a get from a small cache costs for the same files of the
+//!   small records (RocksDB is shown with 4 and 16 KiB as well); of 16 KiB, its default, with Zstandard.
 //! * Bloom filters of 10 bits a key in every level, as RocksDB's rows have them.
 //! * Background threads: as many as the rules give.
 
@@ -43,11 +45,14 @@ impl Lignite {
             .memory_budget(budget)
             .memtable_size(budget / 4)
             .background_threads(setup.background_threads);
-        let compression = match bottom {
-            Bottom::Lz4 => Compression::lz4(),
-            Bottom::Zstd => Compression::lz4().bottom(Codec::Zstd { level: 3 }),
+        let (compression, block_size) = match bottom {
+            Bottom::Lz4 => (Compression::lz4(), 4 << 10),
+            Bottom::Zstd => (Compression::lz4().bottom(Codec::Zstd { level: 3 }), 16 << 10),
         };
-        let wanted = CfOptions::new().compression(compression).filter(FilterPolicy::Bloom { bits_per_key: 10 });
+        let wanted = CfOptions::new()
+            .compression(compression)
+            .block_size(block_size)
+            .filter(FilterPolicy::Bloom { bits_per_key: 10 });
         let db = options.open(directory)?;
         let family = db.default_family();
         // The default family is there from the start, with options of its own.
