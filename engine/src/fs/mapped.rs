@@ -22,7 +22,7 @@ use std::fs::File as OsFile;
 use std::io;
 use std::ptr::NonNull;
 
-use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
 use super::Mapping;
 
@@ -35,9 +35,15 @@ pub(super) fn is_trusted(file: &OsFile) -> bool {
     rustix::fs::fstatfs(file).is_ok_and(|found| [EXT4, XFS].contains(&(found.f_type as u64 & 0xffff_ffff)))
 }
 
+/// So many bytes that lie behind are let go at once: the system counts what is mapped as memory of the
+/// process, although it is the kernel's.
+const RELEASE_STEP: usize = 4 << 20;
+
 /// The first bytes of a file, whether or not it is that long yet.
 pub(super) struct FileMapping {
     region: Region,
+    /// Up to here the pages were let go: a multiple of the step.
+    released: usize,
 }
 
 impl FileMapping {
@@ -52,7 +58,21 @@ impl FileMapping {
         let base = NonNull::new(base.cast::<u8>()).ok_or_else(|| io::Error::from(io::ErrorKind::OutOfMemory))?;
         // SAFETY: the `len` bytes from `base` were mapped just now, readable and writable, they stay so
         // until `drop`, and nobody else knows of them.
-        Ok(FileMapping { region: unsafe { Region::new(base, len) } })
+        Ok(FileMapping { region: unsafe { Region::new(base, len) }, released: 0 })
+    }
+}
+
+impl FileMapping {
+    /// Lets the pages go that lie whole steps before `offset`. Whoever stores there again gets them back.
+    #[cold]
+    fn release_before(&mut self, offset: usize) {
+        let end = offset / RELEASE_STEP * RELEASE_STEP;
+        let len = end.min(self.region.len).saturating_sub(self.released);
+        // SAFETY: the range lies in the mapping, which `drop` alone takes away, and begins at a page. Nobody
+        // holds a reference into it, since `store` lends one no longer than for a call. A shared mapping of a
+        // file loses nothing by this: its bytes are the page cache's, which remembers what is to be written.
+        let _ = unsafe { madvise(self.region.base.as_ptr().add(self.released).cast(), len, Advice::LinuxDontNeed) };
+        self.released = end;
     }
 }
 
@@ -62,13 +82,16 @@ impl Mapping for FileMapping {
     }
 
     fn store(&mut self, offset: u64, len: usize, fill: &mut dyn FnMut(&mut [u8])) -> io::Result<()> {
-        match self.region.bytes(offset, len) {
-            Some(bytes) => {
-                fill(bytes);
-                Ok(())
-            }
-            None => Err(io::Error::from(io::ErrorKind::InvalidInput)),
+        let Some(bytes) = self.region.bytes(offset, len) else {
+            return Err(io::Error::from(io::ErrorKind::InvalidInput));
+        };
+        fill(bytes);
+        // Within the region, so it fits.
+        let begin = offset as usize;
+        if begin >= self.released + 2 * RELEASE_STEP {
+            self.release_before(begin);
         }
+        Ok(())
     }
 }
 
@@ -117,6 +140,38 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::sync::spawn;
+
+    /// Pages that were let go are in the file, and come back when they are stored into again.
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri maps no files")]
+    fn what_is_let_go_is_in_the_file() {
+        use std::io::{Read as _, Seek as _, Write as _};
+        const LEN: usize = 5 * RELEASE_STEP;
+        let mut file = tempfile();
+        file.write_all(&vec![0; LEN]).unwrap();
+        let mut mapping = FileMapping::new(&file, LEN as u64).unwrap();
+        let mut twin = vec![0u8; LEN];
+        let piece = 100_003;
+        for (n, begin) in (0..LEN - piece).step_by(piece).chain([17, RELEASE_STEP - 5]).enumerate() {
+            mapping.store(begin as u64, piece, &mut |bytes| bytes.fill(n as u8 + 1)).unwrap();
+            twin[begin..begin + piece].fill(n as u8 + 1);
+        }
+        assert_eq!(mapping.released, 4 * RELEASE_STEP);
+        let mut found = Vec::new();
+        file.rewind().unwrap();
+        file.read_to_end(&mut found).unwrap();
+        assert!(found == twin);
+        drop(mapping);
+    }
+
+    /// A file without a name.
+    #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a real file is what this is about")]
+    fn tempfile() -> OsFile {
+        let path = std::env::temp_dir().join(format!("lignite-mapped-{}", std::process::id()));
+        let file = OsFile::options().read(true).write(true).create_new(true).open(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        file
+    }
 
     /// Against a safe twin; this is what Miri can look at.
     #[test]
