@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use lignite::internals::fs::Fs;
 use lignite::internals::fs::mem::MemFs;
@@ -278,6 +278,7 @@ fn a_copy_has_the_names_of_its_moment() {
     let setup = setup(fs.clone());
     let db = setup.open().unwrap();
     let done = AtomicBool::new(false);
+    let turns = AtomicI64::new(0);
     // Also when an assertion fails.
     struct SetAtEnd<'a>(&'a AtomicBool);
     impl Drop for SetAtEnd<'_> {
@@ -294,10 +295,15 @@ fn a_copy_has_the_names_of_its_moment() {
                 family.put("number", format!("{n}")).unwrap();
                 db.rename_column_family(&format!("name {n}"), &format!("name {}", n + 1)).unwrap();
                 n += 1;
+                turns.store(n, Ordering::Relaxed);
             }
             n
         });
         for copy in 0..60 {
+            // On a busy machine either may be far ahead of the other.
+            while turns.load(Ordering::Relaxed) <= copy && !renamer.is_finished() {
+                std::thread::yield_now();
+            }
             let dir = setup.dir.with_file_name(format!("copy-{copy}"));
             db.checkpoint(&dir).unwrap();
             let copy = Options::new().decode_threads(0);
