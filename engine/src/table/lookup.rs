@@ -54,10 +54,10 @@ impl Walk {
         let part = KeysPart::read(keys, len, values_len)?;
         part.seqs.check_max(SEQ_MAX)?;
         part.kinds.check_max(0xff)?;
-        if let Err(e) = part.kinds.check_max(1) {
-            // Whichever it is, it has no business here.
-            check_kind((0..len).map(|i| part.kinds.at(i)).max().unwrap_or(0))?;
-            return Err(e);
+        if part.kinds.check_max(1).is_err() {
+            // Whichever it is, it has no business here; but a column of nothing may begin anywhere.
+            let constant = part.kinds.constant().filter(|_| part.seqs.constant().is_some());
+            check_kind(constant.unwrap_or_else(|| (0..len).map(|i| part.kinds.at(i)).max().unwrap_or(0)))?;
         }
         if self.lens.len() < 3 * len {
             self.lens.resize(3 * len, 0);
@@ -207,6 +207,18 @@ mod tests {
             }
         }
         assert!(n_right > 100);
+    }
+
+    #[test]
+    fn of_an_empty_part_a_walk_and_decoding_say_the_same() {
+        for kind in [0u8, 1, 8, 0x20] {
+            for (kind_width, seq_width) in [(0u8, 0u8), (0, 2), (1, 0), (1, 8)] {
+                let keys = [&[0, kind, kind_width, 0, seq_width][..], &[0; 6]].concat();
+                let decoded = decode(&keys, 0, 0, None);
+                let found = Walk::default().find(&keys, 0, 0, None, b"k", Tag::NEWEST);
+                assert_eq!(decoded.is_ok(), found.is_ok(), "{keys:?}: {decoded:?}, {found:?}");
+            }
+        }
     }
 
     #[test]
