@@ -250,7 +250,8 @@ impl Writer {
         own
     }
 
-    /// Commits what has queued up meanwhile, within bounds, and gives the leadership back or on.
+    /// Commits what has queued up meanwhile, within bounds, and gives the leadership back or on. Where
+    /// writers have to wait for the background, each does so itself.
     fn commit_for_others(&self, hand_over: HandOver<'_>) {
         for _ in 0..GROUPS_FOR_OTHERS_MAX {
             if self.give_back() {
@@ -258,10 +259,16 @@ impl Writer {
                 std::mem::forget(hand_over);
                 return;
             }
-            if self.commit_with_followers(None).is_none() {
+            if self.may_have_to_wait() || self.commit_with_followers(None).is_none() {
                 return;
             }
         }
+    }
+
+    /// True if the next group may be held back, or seals a memtable, after which it may be.
+    fn may_have_to_wait(&self) -> bool {
+        let quarter = self.store.context.options.memory_budget / 4;
+        self.store.debt() >= pressure::SLOWDOWN || self.leader.lock().targets.may_be_full(GROUP_BYTES_MAX, quarter)
     }
 
     /// Gives the leadership back if nobody waits for it.

@@ -193,6 +193,11 @@ fn moves(sample: &mut Sample, seed: u64, rng: &mut Rng, cases: &mut u64) {
     }
 }
 
+/// The bytes up to the last one that is not zero.
+fn without_zeros(bytes: &[u8]) -> &[u8] {
+    &bytes[..bytes.iter().rposition(|b| *b != 0).map_or(0, |at| at + 1)]
+}
+
 /// What a file with another content makes right, and whom an error may blame.
 fn allowed_whole<'a>(sample: &Sample, name: &'a str, good: &[u8], bad: &[u8]) -> (Allowed, &'a str) {
     let first = good.iter().zip(bad).position(|(a, b)| a != b).unwrap_or(good.len().min(bad.len())) as u64;
@@ -204,8 +209,8 @@ fn allowed_whole<'a>(sample: &Sample, name: &'a str, good: &[u8], bad: &[u8]) ->
         return (Allowed::DetectedOrHarmless, ANY);
     }
     match sample.allowed(name, first, last as u64) {
-        // Cut between two records, perhaps: then there is nothing to drop.
-        Allowed::Torn(state) if good.starts_with(bad) => (Allowed::Cut(state), name),
+        // Cut between two records, perhaps: then there is nothing to drop. Zeros behind are space.
+        Allowed::Torn(state) if good.starts_with(without_zeros(bad)) => (Allowed::Cut(state), name),
         allowed => (allowed, name),
     }
 }
