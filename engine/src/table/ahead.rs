@@ -13,10 +13,14 @@ use crate::sync::{Arc, Condvar, Mutex, MutexGuard};
 use crate::table::block::Block;
 use crate::table::reader::Table;
 
-/// Blocks in the ring.
+/// Blocks in the ring, as long as they have not many bytes before compression.
 const RING_LEN: usize = 8;
-/// The ring takes no further block when those in it have so many bytes before compression.
 const RING_BYTES: usize = 4 << 20;
+/// Of small blocks there are more: eight of 4 KiB would be no work to share.
+const RING_LEN_SMALL: usize = 64;
+const RING_BYTES_SMALL: usize = 256 << 10;
+/// How many blocks at the front of the ring a worker leaves to the consumer while there are others.
+const LEAD: usize = 3;
 /// The first read, and the largest.
 const READ_LEN_MIN: usize = 64 << 10;
 const READ_LEN_MAX: usize = 512 << 10;
@@ -132,13 +136,20 @@ impl Ahead {
     fn refill(&mut self) {
         let (mut len, mut bytes) = {
             let ring = self.shared.ring.lock();
-            if ring.slots.len() > RING_LEN / 2 {
+            let len = ring.slots.len();
+            if len > RING_LEN_SMALL / 2 {
                 return;
             }
-            (ring.slots.len(), ring.slots.iter().map(|s| self.table.index().raw_len(s.block)).sum::<usize>())
+            (len, ring.slots.iter().map(|s| self.table.index().raw_len(s.block)).sum::<usize>())
         };
-        let mut fresh = Vec::with_capacity(RING_LEN);
-        while len < RING_LEN && (len == 0 || bytes < RING_BYTES) {
+        if len > RING_LEN / 2 && bytes > RING_BYTES_SMALL / 2 {
+            return;
+        }
+        let has_room = |len, bytes| {
+            len == 0 || len < RING_LEN && bytes < RING_BYTES || len < RING_LEN_SMALL && bytes < RING_BYTES_SMALL
+        };
+        let mut fresh = Vec::new();
+        while has_room(len, bytes) {
             let block = self.coming;
             if block >= self.table.index().len() {
                 break;
@@ -195,10 +206,18 @@ impl Ahead {
     /// Lets a worker of the pool help if that pays. The consumer's own block has left the ring.
     fn wake(&self, mut ring: MutexGuard<'_, Ring>) {
         let Some(pool) = self.table.pool() else { return };
+        if pool.idle() == 0 {
+            return;
+        }
         let index = self.table.index();
-        let waiting = ring.slots.iter().filter(|s| matches!(s.state, State::Waiting(_)));
-        let nanos: u64 = waiting.map(|s| decode_nanos(index.codec(s.block), index.raw_len(s.block))).sum();
-        if nanos < WAKE_NANOS * (ring.workers as u64 + 1) || pool.idle() == 0 {
+        let mut missing = WAKE_NANOS * (ring.workers as u64 + 1);
+        for slot in ring.slots.iter().filter(|s| matches!(s.state, State::Waiting(_))) {
+            missing = missing.saturating_sub(decode_nanos(index.codec(slot.block), index.raw_len(slot.block)));
+            if missing == 0 {
+                break;
+            }
+        }
+        if missing > 0 {
             return;
         }
         ring.workers += 1;
@@ -242,8 +261,11 @@ impl Chunk {
 fn work(table: &Arc<Table>, shared: &Shared) {
     let mut ring = shared.ring.lock();
     while !ring.cancelled {
-        let waiting = ring.slots.iter_mut().find(|s| matches!(s.state, State::Waiting(_)));
-        let Some(slot) = waiting else { break };
+        // Not the next one if there are others: the consumer would be there first, or wait for it.
+        let is_waiting = |s: &Slot| matches!(s.state, State::Waiting(_));
+        let behind = ring.slots.iter().skip(LEAD).position(is_waiting).map(|at| at + LEAD);
+        let Some(at) = behind.or_else(|| ring.slots.iter().position(is_waiting)) else { break };
+        let slot = &mut ring.slots[at];
         let block = slot.block;
         let State::Waiting(chunk) = std::mem::replace(&mut slot.state, State::Running) else { break };
         drop(ring);
