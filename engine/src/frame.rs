@@ -75,7 +75,7 @@ impl FrameOptions {
     }
 }
 
-/// The filter with which values like these become smaller by 3 % at least, under the options' codec and
+/// The filter that [`Filter::probe`] finds worth its price for values like these, under the options' codec and
 /// dictionary. It costs up to three compressions, so it is for a block now and then.
 pub fn probe_filter(options: &FrameOptions, values: &[u8]) -> Result<Option<Filter>> {
     let dictionary = options.dictionary.as_ref().filter(|_| options.values.takes_dictionary());
@@ -353,12 +353,7 @@ impl<'a> Frame<'a> {
     where
         'a: 'b,
     {
-        if self.trailer.keys.codec == Codec::None.id() {
-            return Ok(self.keys);
-        }
-        let out = room(scratch, self.trailer.keys.raw_len as usize)?;
-        self.keys_into(dictionaries, meter, out)?;
-        Ok(out)
+        raw_part(&self.trailer.keys, self.keys, scratch, |out| self.keys_into(dictionaries, meter, out))
     }
 
     /// The raw values part: as stored if it is not compressed, else decoded into `scratch`.
@@ -371,12 +366,8 @@ impl<'a> Frame<'a> {
     where
         'a: 'b,
     {
-        if self.trailer.values.codec == Codec::None.id() {
-            return Ok(self.values);
-        }
-        let out = room(scratch, self.trailer.values.raw_len as usize)?;
-        self.values_into(dictionaries, meter, out)?;
-        Ok(out)
+        let decode = |out: &mut [u8]| self.values_into(dictionaries, meter, out);
+        raw_part(&self.trailer.values, self.values, scratch, decode)
     }
 
     /// Writes the raw keys part into `out`, which has its length.
@@ -412,6 +403,22 @@ fn raw_len_max(codec: u8, stored_len: u32) -> u64 {
         _ => return PART_LEN_MAX as u64,
     };
     (64 << 10) + u64::from(stored_len) * ratio
+}
+
+/// A raw part: its own bytes if it is stored so (then it has one length, see [`parse`]), else what `decode` makes
+/// of it in `scratch`.
+fn raw_part<'b>(
+    part: &Part,
+    stored: &'b [u8],
+    scratch: &'b mut Vec<u8>,
+    decode: impl FnOnce(&mut [u8]) -> Result<()>,
+) -> Result<&'b [u8]> {
+    if part.codec == Codec::None.id() {
+        return Ok(stored);
+    }
+    let out = room(scratch, part.raw_len as usize)?;
+    decode(out)?;
+    Ok(out)
 }
 
 fn decode_part(
