@@ -25,7 +25,10 @@ pub struct Tables {
     dir: PathBuf,
     blocks: Arc<BlockCache<Arc<Block>>>,
     open: Mutex<Open>,
+    /// How many open tables are kept here, and up to how many are open when a view may hold on to one.
+    /// Together they are what was allowed: a table that has to go from here may still be held there.
     open_max: usize,
+    held_max: usize,
     /// How many are open. Written under the lock.
     n_open: AtomicUsize,
     opening: Loading,
@@ -67,7 +70,8 @@ impl Tables {
             dir: dir.to_path_buf(),
             blocks: Arc::new(BlockCache::new(cache_bytes)),
             open: Mutex::default(),
-            open_max: open_max.max(1),
+            open_max: (open_max - open_max / 3).max(1),
+            held_max: open_max / 3,
             n_open: AtomicUsize::new(0),
             opening: Loading::default(),
             metrics,
@@ -109,7 +113,7 @@ impl Tables {
 
     /// True while so few tables are open that none need be closed soon: those who use one may hold on to it.
     pub fn has_room(&self) -> bool {
-        self.len() <= self.open_max / 2
+        self.len() <= self.held_max
     }
 
     /// Opens a table anew, past the open ones, so that its index, filter and footer are read from
