@@ -12,6 +12,7 @@ mod behaviour;
 mod cli;
 mod cli_damage;
 mod compaction;
+mod compression;
 mod crash;
 mod damage;
 mod docs;
