@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use lignite::{CfOptions, Codec, ColumnFamily, Compression, CompressionReport, Objective, Options};
 
+use crate::reference::Reference;
 use lignite_bench::Result;
 use lignite_bench::measure::{Table, scratch_directory};
 use lignite_bench::records::{self, RecordSet, SETS};
@@ -38,7 +39,10 @@ fn profiles() -> Vec<(&'static str, CfOptions)> {
         ("fastest-reads", CfOptions::new().objective(Objective::FastestReads)),
         ("decode:20us", decode(20)),
         ("decode:5us", decode(5)),
-        ("zstd:1", CfOptions::new().compression(Compression::zstd(1)).block_size(16 << 10)),
+        ("zstd:1 plain", {
+            let plain = CfOptions::new().compression(Compression::zstd(1)).block_size(16 << 10);
+            plain.dictionary(lignite::DictionaryPolicy::None)
+        }),
         ("zstd:3 plain", {
             let plain = CfOptions::new().compression(Compression::all(Codec::Zstd { level: 3 })).block_size(16 << 10);
             plain.dictionary(lignite::DictionaryPolicy::None)
@@ -63,9 +67,11 @@ pub fn run(options: &ProfileOptions) -> Result<()> {
         "us p99",
         "promised",
         "load s",
+        "us of R",
     ]);
     for name in &options.sets {
         let set = RecordSet::read(&options.data, name)?;
+        let reference = Reference::compute(&set)?;
         let whole = std::fs::metadata(options.data.join(format!("{name}.kv.zst")))?.len();
         for (profile, family) in profiles() {
             if !options.profiles.is_empty() && !options.profiles.iter().any(|p| p == profile) {
@@ -89,6 +95,7 @@ pub fn run(options: &ProfileOptions) -> Result<()> {
                 us(made.report.decode_nanos_p99),
                 us(made.report.promised_decode_nanos_p99),
                 format!("{:.2}", made.took.as_secs_f64()),
+                us(reference.decode_nanos),
             ]);
             eprintln!("{name} {profile}: {} B", made.all);
         }

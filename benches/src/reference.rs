@@ -14,8 +14,9 @@
 //! A record larger than 16 KiB is a piece of its own.
 
 use std::path::Path;
+use std::time::Instant;
 
-use zstd_safe::{CCtx, CParameter, FrameFormat};
+use zstd_safe::{CCtx, CParameter, DCtx, DParameter, FrameFormat};
 
 use lignite_bench::Result;
 use lignite_bench::measure::{Table, megabytes};
@@ -37,9 +38,15 @@ pub struct Reference {
     pub coded_bytes: u64,
     /// R itself: bytes of all pieces after compression.
     pub bytes: u64,
+    /// Nanoseconds that a piece takes to decompress, on the average over one in eight, the shortest of three: with
+    /// a context that is kept, nothing checked, nothing built of it.
+    pub decode_nanos: u64,
     /// The same with the 16 KiB counted in bytes of keys and values, for comparison only.
     pub bytes_cut_by_raw: u64,
 }
+
+/// One piece of so many is timed.
+const TIMED_EVERY: u64 = 8;
 
 /// How the 16 KiB of a piece are counted.
 #[derive(Clone, Copy, PartialEq)]
@@ -63,6 +70,7 @@ impl Reference {
         reference.n_pieces = pieces.n_pieces;
         reference.coded_bytes = pieces.coded_bytes;
         reference.bytes = pieces.stored_bytes;
+        reference.decode_nanos = pieces.decode_nanos / pieces.n_pieces.div_ceil(TIMED_EVERY).max(1);
 
         let mut pieces = Pieces::new()?;
         for (key, value) in set.iter() {
@@ -131,6 +139,8 @@ struct Pieces {
     n_pieces: u64,
     coded_bytes: u64,
     stored_bytes: u64,
+    decoder: DCtx<'static>,
+    decode_nanos: u64,
 }
 
 impl Pieces {
@@ -145,6 +155,8 @@ impl Pieces {
         ] {
             context.set_parameter(parameter).map_err(zstd_safe::get_error_name)?;
         }
+        let mut decoder = DCtx::create();
+        decoder.set_parameter(DParameter::Format(FrameFormat::Magicless)).map_err(zstd_safe::get_error_name)?;
         Ok(Pieces {
             context,
             piece: Vec::new(),
@@ -155,6 +167,8 @@ impl Pieces {
             n_pieces: 0,
             coded_bytes: 0,
             stored_bytes: 0,
+            decoder,
+            decode_nanos: 0,
         })
     }
 
@@ -183,6 +197,21 @@ impl Pieces {
         self.compressed.clear();
         self.compressed.reserve(zstd_safe::compress_bound(self.piece.len()));
         let len = self.context.compress2(&mut self.compressed, &self.piece).map_err(zstd_safe::get_error_name)?;
+        if self.n_pieces.is_multiple_of(TIMED_EVERY) {
+            let mut back = vec![0; self.piece.len()];
+            let mut shortest = u64::MAX;
+            for _ in 0..3 {
+                let begun = Instant::now();
+                match len < self.piece.len() {
+                    true => {
+                        self.decoder.decompress(&mut back[..], &self.compressed).map_err(zstd_safe::get_error_name)?;
+                    }
+                    false => back.copy_from_slice(&self.piece),
+                }
+                shortest = shortest.min(begun.elapsed().as_nanos() as u64);
+            }
+            self.decode_nanos += shortest;
+        }
         self.n_pieces += 1;
         self.coded_bytes += self.piece.len() as u64;
         self.stored_bytes += len.min(self.piece.len()) as u64;

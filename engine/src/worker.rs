@@ -19,7 +19,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use crate::compaction::picker::{self, PickerState};
-use crate::compaction::{Order, Plan, RunningRange, executor};
+use crate::compaction::{Order, Plan, Reason, RunningRange, executor};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::flush;
@@ -576,7 +576,10 @@ fn choose(store: &Arc<Store>, state: &State, again: bool) -> Option<Job> {
         if best.as_ref().is_some_and(|(most, ..)| *most >= score) {
             continue;
         }
-        if let Some(mut plan) = picker::pick(&view.version, &options, &picker_state) {
+        let plan = picker::pick(&view.version, &options, &picker_state);
+        // What owes a codec can wait until writers need not.
+        let can_wait = |plan: &Plan| plan.reason == Reason::Codec && store.debt() >= PRESSED && !store.is_stepped();
+        if let Some(mut plan) = plan.filter(|plan| !can_wait(plan)) {
             plan.family = family.id;
             best = Some((score, family, plan));
         }

@@ -18,6 +18,7 @@ pub mod model;
 pub mod ops;
 pub mod oracle;
 pub mod programme;
+pub mod recompress;
 pub mod reduce;
 pub mod rng;
 pub mod sample;

@@ -154,6 +154,7 @@ fn plainer(op: &Op) -> Vec<Op> {
         Op::CursorStep(slot, steps) => shorter(steps).into_iter().map(|s| Op::CursorStep(*slot, s)).collect(),
         Op::CompactAll => vec![Op::FlushAll, Op::CompactFamily(0)],
         Op::CompactFamily(family) => vec![Op::Flush(*family)],
+        Op::Recompress(family, seed) => vec![Op::CompactFamily(*family), Op::SetOptions(*family, *seed)],
         Op::Compact(family, range) => {
             let ranges = plainer_ranges(range).into_iter().map(|r| Op::Compact(*family, r));
             std::iter::once(Op::Flush(*family)).chain(ranges).collect()

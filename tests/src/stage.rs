@@ -13,6 +13,7 @@ use lignite::{CfOptions, Codec, ColumnFamily, Compression, Db, Durability, Filte
 use crate::model::ALL;
 use crate::ops::{FAMILIES, Op, Value, Write};
 use crate::oracle::World;
+use crate::recompress;
 use crate::rng::Rng;
 use crate::sim::{LOG_MODES, Setup, created_name, renamed_name};
 
@@ -238,6 +239,8 @@ impl Builder {
         self.ops.push(Op::Compact(0, ALL));
         self.write(0, false);
         self.ops.push(Op::CompactAll);
+        self.write(0, false);
+        self.ops.push(Op::Recompress(0, 5));
         "compaction"
     }
 
@@ -327,7 +330,8 @@ impl Builder {
                 67..75 => Op::Flush(slot),
                 75..79 => Op::Compact(slot, ALL),
                 79..83 => Op::Ingest(slot, self.records()),
-                83..86 => Op::SetOptions(slot, self.rng.next_u64()),
+                83..85 => Op::SetOptions(slot, self.rng.next_u64()),
+                85..86 => Op::Recompress(slot, self.rng.next_u64()),
                 86..89 => Op::Rename(slot, self.rng.below(50)),
                 89..92 => Op::Create(slot.max(1), self.rng.below(100)),
                 92..94 => Op::Drop(slot),
@@ -498,6 +502,8 @@ impl Stage {
             Op::Flush(slot) => family(*slot).map_or(Ok(()), ColumnFamily::flush),
             Op::Compact(slot, range) => family(*slot).map_or(Ok(()), |f| f.compact_range(range.clone())),
             Op::CompactAll => db.compact(),
+            Op::Recompress(slot, seed) => family(*slot)
+                .map_or(Ok(()), |f| f.recompress(&recompress::options(f.options(), *seed), &mut |_| true).map(drop)),
             Op::SetOptions(slot, seed) => {
                 family(*slot).map_or(Ok(()), |f| db.set_options(&f.name(), family_options(*seed)))
             }

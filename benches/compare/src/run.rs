@@ -81,6 +81,9 @@ pub struct Sizes {
     /// Threads for work in the background
     #[arg(long, default_value_t = 2)]
     background_threads: usize,
+    /// Compact the load in full before anything is read: every record in the last level, with its codec
+    #[arg(long)]
+    compacted: bool,
     /// Directory of the record sets
     #[arg(long, default_value_os_t = lignite_bench::records::default_directory())]
     sets: PathBuf,
@@ -134,6 +137,7 @@ impl Sizes {
             format!("--background-threads={}", self.background_threads),
             format!("--sets={}", self.sets.display()),
         ];
+        arguments.extend(self.compacted.then(|| "--compacted".into()));
         arguments.extend(self.records.map(|n| format!("--records={n}")));
         arguments
     }
@@ -331,6 +335,7 @@ pub fn run_case(options: &CaseOptions) -> Result<()> {
         secs: sizes.secs,
         fill_secs_max: sizes.fill_secs_max,
         seed: sizes.seed,
+        compacted: options.sizes.compacted,
         background_threads: sizes.background_threads,
     };
     let data = sizes.data()?;

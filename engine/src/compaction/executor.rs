@@ -13,8 +13,8 @@ use std::path::Path;
 
 use crate::checksum::hash_key;
 use crate::clock::Clock;
-use crate::compaction::Plan;
 use crate::compaction::retain::{Decision, LastKey, Retain, retain_tombstones};
+use crate::compaction::{Plan, Reason};
 use crate::error::{Error, ErrorKind, Result};
 use crate::filename::FileName;
 use crate::fs::Fs;
@@ -295,7 +295,9 @@ impl<'a> Outputs<'a> {
             context,
             plan,
             options: TableWriteOptions::for_depth(context.options, plan.depth),
+            // Who pays a debt makes no new one, or it would never end.
             owes: plan.order.is_none()
+                && plan.reason != Reason::Codec
                 && context.pressed
                 && context.options.objective.is_some()
                 && plan.depth != Depth::Bottom,

@@ -439,7 +439,7 @@ impl ColumnFamily {
             let raw = p.raw_key_bytes + p.raw_value_bytes;
             report.tables += 1;
             report.raw_bytes += raw;
-            report.promised_bytes += (u128::from(p.promise.stored_per_mib) * u128::from(raw) >> 20) as u64;
+            report.promised_bytes += ((u128::from(p.promise.stored_per_mib) * u128::from(raw)) >> 20) as u64;
             let filter = table.footer().filter.map_or(0, |handle| u64::from(handle.stored_len));
             report.stored_bytes += table.meta().size.saturating_sub(filter);
             report.promised_decode_nanos_p99 = report.promised_decode_nanos_p99.max(p.promise.decode_nanos_p99);

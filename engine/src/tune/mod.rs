@@ -44,8 +44,10 @@ const HELD_LEN_MAX: u64 = 512 << 10;
 const STANDS_FOR: u64 = 8;
 /// A dictionary whose gain has fallen below this share of what it was is made anew.
 const GAIN_KEPT: f64 = 2.0 / 3.0;
-/// Block size of tables whose dictionary makes it as small, where the family names no size.
-const BLOCK_SIZE_WITH_DICTIONARY: usize = 8 << 10;
+/// The block size that is tried where the family names none: it halves what a point read has to decode.
+const BLOCK_SIZE_SMALL: usize = 8 << 10;
+/// Small blocks are taken if they cost at most this share of the bytes of keys and values in space.
+const SMALL_COST_MAX: f64 = 1.0 / 32.0;
 
 /// What is about to be written.
 pub struct Request<'a> {
@@ -83,6 +85,18 @@ struct State {
     made: u64,
 }
 
+/// One block size, with what it takes.
+struct Way {
+    write: TableWriteOptions,
+    blocks: Split,
+    /// Stored bytes for each byte of keys and values.
+    share: f64,
+    /// What the dictionary saves, if one is used.
+    gain: f64,
+    /// True if one saves enough at this size, whether or not the copy pays this time.
+    helps: bool,
+}
+
 #[derive(Clone)]
 struct Current {
     dictionary: Dictionary,
@@ -101,7 +115,7 @@ impl Tuning {
         let mut state = self.state.lock().take(o);
         let chosen = match o.objective {
             Some(objective) => state.choose(request, &plain, objective, raw),
-            None => state.with_dictionary(request, &plain, raw),
+            None => state.with_given_codec(request, &plain, raw),
         };
         *self.state.lock() = state;
         chosen.unwrap_or(plain)
@@ -148,8 +162,8 @@ impl State {
         }
     }
 
-    /// The codec that the options name, with a dictionary if that pays.
-    fn with_dictionary(
+    /// The codec that the options name, with a dictionary if that pays, in small blocks if they cost little.
+    fn with_given_codec(
         &mut self,
         request: &Request<'_>,
         plain: &TableWriteOptions,
@@ -159,57 +173,66 @@ impl State {
         if raw < TUNED_MIN {
             return None;
         }
+        let slot = request.depth as usize;
         let (left, failed_on) = self.dictionary_pause;
         if left > raw && raw < failed_on.saturating_mul(STANDS_FOR / 2) {
             self.dictionary_pause.0 -= raw;
-            return None;
+            return self.standing[slot].as_ref().map(|(standing, _)| standing.clone());
         }
         let sample = Sample::take(request.inputs, SAMPLE_LEN, request.zeroed).ok()?;
-        let without = sample.split(plain.block_size).limited();
-        let frame = frame_of(plain, &without.held, None);
         let table_raw = table_raw(request.options, raw);
-        let plain_stored = stored_len(&frame, &without.held).ok()?;
-        let judge = Judge { plain: &frame, held: &without.held, plain_stored, table_raw };
-        let judged = self.dictionary(request, &judge, &without.training, size, raw).ok()??;
-        if judged.gain < GAIN_MIN {
-            self.dictionary_pause = (raw.saturating_mul(STANDS_FOR), raw);
-            return None;
+        let mut sizes = vec![plain.block_size];
+        if request.options.block_size == 0 {
+            sizes.insert(0, BLOCK_SIZE_SMALL);
         }
-        if judged.net < GAIN_MIN {
-            // Too little is written this time for the copy to pay.
-            return None;
-        }
-        let mut best = TableWriteOptions { dictionary: Some(judged.dictionary.clone()), ..plain.clone() };
-        let mut stored_share = judged.stored as f64 / user_bytes(&without.held) as f64;
-        let mut blocks = without;
-        if request.options.block_size == 0 && plain.block_size > BLOCK_SIZE_WITH_DICTIONARY {
-            // What the dictionary gains is better spent on cheaper reads, if it is still smaller than without.
-            let small = sample.split(BLOCK_SIZE_WITH_DICTIONARY).limited();
-            let frame = frame_of(plain, &small.held, None);
-            let same = Judge { plain: &frame, held: &small.held, plain_stored: 1, table_raw };
-            let share = same.judge(&judged.dictionary).ok()?.stored as f64 / user_bytes(&small.held) as f64;
-            // Not to and fro: what was so stays so while it is no larger than without.
-            let hash = judged.dictionary.hash();
-            let was =
-                request.inputs.iter().find(|t| t.properties().dictionary == hash).map(|t| t.properties().block_size);
-            let gain_min = match was {
-                Some(size) if size == BLOCK_SIZE_WITH_DICTIONARY as u64 => 0.0,
-                Some(_) => 2.0 * GAIN_MIN,
-                None => GAIN_MIN,
+        let mut ways: Vec<Way> = Vec::new();
+        let mut found: Option<Judged> = None;
+        for block_size in sizes {
+            let blocks = sample.split(block_size).limited();
+            let write = TableWriteOptions { block_size, ..plain.clone() };
+            let frame = frame_of(&write, &blocks.held, None);
+            let plain_stored = stored_len(&frame, &blocks.held).ok()?;
+            let judge = Judge { plain: &frame, held: &blocks.held, plain_stored, table_raw };
+            found = match &found {
+                // Made of blocks of the first size, and judged at each.
+                None if ways.is_empty() => self.dictionary(request, &judge, &blocks.training, size, raw).ok()?,
+                None => None,
+                Some(found) => Some(judge.judge(&found.dictionary).ok()?),
             };
-            if share <= plain_stored as f64 / user_bytes(&blocks.held) as f64 * (1.0 - gain_min) {
-                best.block_size = BLOCK_SIZE_WITH_DICTIONARY;
-                (stored_share, blocks) = (share, small);
-            }
+            // Where little is written the copy may cost what the blocks save.
+            let used = found.clone().filter(|judged| judged.gain >= GAIN_MIN && judged.net >= GAIN_MIN);
+            let stored = used.as_ref().map_or(plain_stored, |judged| judged.stored);
+            let share = stored as f64 / user_bytes(&blocks.held) as f64;
+            let gain = used.as_ref().map_or(0.0, |judged| judged.gain);
+            let write = TableWriteOptions { dictionary: used.map(|judged| judged.dictionary), ..write };
+            ways.push(Way { write, blocks, share, gain, helps: found.as_ref().is_some_and(|f| f.gain >= GAIN_MIN) });
         }
+        if ways.iter().all(|way| !way.helps) {
+            self.dictionary_pause = (raw.saturating_mul(STANDS_FOR), raw);
+        }
+        // Not to and fro: what was so stays so.
+        let was = request.inputs.iter().max_by_key(|t| t.meta().number).map(|t| t.properties());
+        let was = was.filter(|p| p.promise.stored_per_mib > 0).map(|p| p.block_size);
+        let tolerance = match was {
+            Some(size) if size == BLOCK_SIZE_SMALL as u64 => SMALL_COST_MAX * 1.5,
+            Some(_) => SMALL_COST_MAX / 1.5,
+            None => SMALL_COST_MAX,
+        };
+        let large = ways.pop()?;
+        let Way { write: mut best, blocks, share, gain, .. } = match ways.pop() {
+            Some(small) if small.share <= large.share + tolerance => small,
+            _ => large,
+        };
         let frame = frame_of(&best, &blocks.held, best.dictionary.as_ref());
-        let candidate = Candidate { codec: best.values, block_size: best.block_size, dictionary: true };
+        let dictionary = best.dictionary.is_some();
+        let candidate = Candidate { codec: best.values, block_size: best.block_size, dictionary };
         let measured = measure(request.clock, candidate, &frame, &blocks.held, None).ok()?;
         best.promise = Promise {
-            stored_per_mib: (stored_share * MIB) as u64,
-            dictionary_gain: (judged.gain * 1000.0) as u64,
+            stored_per_mib: (share * MIB) as u64,
+            dictionary_gain: (gain * 1000.0) as u64,
             ..promise(&measured)
         };
+        self.standing[slot] = Some((best.clone(), 0));
         Some(best)
     }
 

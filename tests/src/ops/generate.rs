@@ -277,8 +277,9 @@ impl Maker<'_> {
                 0 => Op::FlushAll,
                 _ => Op::Flush(family),
             },
-            Group::Compact => match self.rng.below(8) {
-                0 => Op::CompactFamily(family),
+            Group::Compact => match self.rng.below(64) {
+                0..8 => Op::CompactFamily(family),
+                8..11 => Op::Recompress(family, self.rng.next_u64()),
                 _ => Op::Compact(family, self.range()),
             },
             Group::CompactAll => Op::CompactAll,

@@ -146,6 +146,8 @@ pub enum Op {
     CompactFamily(u8),
     /// Compacts everything.
     CompactAll,
+    /// Moves a family to another codec, dictionary and block size, which are a function of the seed.
+    Recompress(u8, u64),
     /// Lets no background job begin for a while.
     Pause,
     /// Lets them begin again.
@@ -250,6 +252,7 @@ impl Op {
             Op::Compact(..) => "compact",
             Op::CompactFamily(_) => "compact-family",
             Op::CompactAll => "compact-all",
+            Op::Recompress(..) => "recompress",
             Op::Pause => "pause",
             Op::Resume => "resume",
             Op::Step(_) => "step",

@@ -12,6 +12,7 @@ use super::{Expected, Failure, Setup, Step, content, created_name, renamed_name}
 use crate::checks;
 use crate::model::{self, Change};
 use crate::ops::{FAMILIES, Op};
+use crate::recompress;
 
 /// A database under test and its oracle.
 pub struct Machine {
@@ -313,7 +314,8 @@ impl Machine {
 
     /// Does any other operation; true if it did something.
     fn run(&mut self, op: &Op) -> Result<bool, Failure> {
-        let maintains = matches!(op, Op::Compact(..) | Op::CompactFamily(_) | Op::CompactAll | Op::Flush(_));
+        let maintains =
+            matches!(op, Op::Compact(..) | Op::CompactFamily(_) | Op::CompactAll | Op::Recompress(..) | Op::Flush(_));
         if maintains && self.kept.snapshots_alive() > 0 {
             self.meet("maintenance_under_snapshots", 1);
         }
@@ -333,6 +335,18 @@ impl Machine {
                 None => return Ok(false),
             },
             Op::CompactAll => self.db().compact()?,
+            Op::Recompress(slot, seed) => {
+                // Each table is a job of its own, which thousands of tiny ones would make a matter of minutes.
+                const TABLES_MAX: usize = 200;
+                let Some(family) = self.family(*slot).filter(|f| f.tables().len() <= TABLES_MAX).cloned() else {
+                    return Ok(false);
+                };
+                let wanted = recompress::options(family.options(), *seed);
+                let numbers = u64::from(wanted.options != family.options());
+                family.recompress(&wanted, &mut |_| true)?;
+                same("the options of a family", &wanted.options, &family.options())?;
+                self.count_numbers(numbers)?;
+            }
             Op::Pause if self.paused => return Ok(false),
             Op::Pause => {
                 self.db().pause_background();

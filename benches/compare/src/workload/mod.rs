@@ -176,6 +176,8 @@ pub struct Case {
     pub seed: u64,
     /// Threads for work in the background.
     pub background_threads: usize,
+    /// Compact the load in full.
+    pub compacted: bool,
 }
 
 impl Case {
@@ -229,6 +231,10 @@ pub fn load(case: &Case, data: &Data, directory: &Path) -> Result<Value> {
     let costs = Costs::begin();
     fill::put_batches(&work, &*engine, 1000, None)?;
     engine.settle()?;
+    if case.compacted {
+        engine.compact()?;
+        engine.settle()?;
+    }
     let facts = engine.facts()?;
     engine.close()?;
     costs.end(data.len(), None, json!({ "facts": facts }), directory)
