@@ -678,6 +678,37 @@ fn a_panic_of_who_helps_to_encode_fails_the_table() {
     assert!(fs.list(Path::new(DIR)).unwrap().is_empty());
 }
 
+#[test]
+fn a_check_finds_the_same_with_help() {
+    let fs = fs();
+    let entries = mixture();
+    let with = TableWriteOptions { block_size: 4 << 10, ..options(Codec::Zstd { level: 1 }) };
+    let meta = write(&fs, with, &entries, &Fragments::default());
+    let path = FileName::Table(7).path(Path::new(DIR));
+    let infos: Vec<BlockInfo> =
+        Table::open(&fs, Path::new(DIR), &meta, &context(None)).unwrap().blocks().unwrap().collect();
+    for info in infos.iter().step_by(infos.len() / 7) {
+        fs.flip_bit(&path, info.offset + 20, 3).unwrap();
+    }
+    for deep in [false, true] {
+        let mut found = Vec::new();
+        for pool in [None, Some(idle_pool())] {
+            let context = context(pool.clone());
+            let table = Table::open(&fs, Path::new(DIR), &meta, &context).unwrap();
+            let report = table.verify(deep).unwrap();
+            assert!(report.problems.len() >= 8, "{:?}", report.problems);
+            let counters = context.metrics.snapshot();
+            let n_decodes = if deep { infos.len() as u64 } else { 0 };
+            assert_eq!(counters.decodes_inline + counters.decodes_assisted, n_decodes);
+            // Whether a worker who was woken comes in time is up to the scheduler.
+            assert_eq!(counters.decode_wakeups > 0, pool.is_some(), "{counters:?}");
+            let problems: Vec<String> = report.problems.iter().map(Problem::to_string).collect();
+            found.push((problems, report.bytes, report.hash, report.blocks, report.entries));
+        }
+        assert_eq!(found[0], found[1]);
+    }
+}
+
 /// The worked example of the format description. `LIGNITE_REWRITE=1` writes it anew.
 #[test]
 #[allow(clippy::disallowed_methods, reason = "the page lies beside the code, not in a database")]
