@@ -6,7 +6,9 @@
     reason = "measuring needs the clock and the file system of the machine, not the engine's doors to them"
 )]
 
+mod idle;
 mod log;
+mod noise;
 mod profiles;
 mod recompress;
 mod reference;
@@ -51,6 +53,10 @@ enum Command {
     Mixed(solo::MixedOptions),
     /// Write from several threads, each record synced
     Sync(solo::SyncOptions),
+    /// Load what cannot be compressed, with codecs and without
+    Noise(noise::NoiseOptions),
+    /// Compare work on blocks with one idle core and without
+    Idle(idle::IdleOptions),
     /// Compare the two ways to append to the log
     Log(log::LogOptions),
 }
@@ -66,6 +72,8 @@ fn main() -> ExitCode {
         Command::Scan(options) => solo::scan(options),
         Command::Mixed(options) => solo::mixed(options),
         Command::Sync(options) => solo::sync(options),
+        Command::Noise(options) => noise::run(options),
+        Command::Idle(options) => idle::run(options),
         Command::Log(options) => log::run(options),
     };
     match result {

@@ -35,6 +35,8 @@
 //! [`Filter`] is what bytes may pass through before their codec: rows of numbers, laid out by columns,
 //! shrink by far more than a heavier codec would gain.
 //!
+//! [`looks_random`] tells noise, on which no codec need be tried, by a sample of it.
+//!
 //! [`Dictionary`] holds what blocks of one kind have in common: blocks of 4 KiB then compress like
 //! blocks of 16 KiB. [`register`] adds a codec of the user's own:
 //!
@@ -74,6 +76,7 @@
 mod brotli;
 mod codec;
 mod dict;
+mod entropy;
 mod error;
 mod filter;
 pub mod id;
@@ -89,6 +92,7 @@ mod zstd;
 
 pub use codec::{BLOCK_LEN_MAX, Codec, codec_name, compress, decompress, is_known, takes_dictionary};
 pub use dict::{DICTIONARY_LEN_MAX, DICTIONARY_LEN_MIN, Dictionary, TRAINING_LEN_MAX, TRAINING_SAMPLES_MIN};
+pub use entropy::looks_random;
 pub use error::CodecError;
 pub use filter::{Filter, compress_filtered, decompress_filtered};
 pub use id::CUSTOM_ID_MIN;

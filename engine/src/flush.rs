@@ -45,6 +45,7 @@ pub fn run(context: &JobContext<'_>, memtables: &[Arc<Memtable>]) -> Result<Opti
         0,
         context.clock.clone(),
     )?;
+    builder.assist(context.tables.pool(), context.metrics);
     let mut retain = Retain::new(&context.snapshots, context.visible, false, &tombstones);
     let outcome = fill(context, &mut merge, &mut retain, &mut builder);
     if let Err(e) = outcome {

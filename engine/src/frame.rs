@@ -26,7 +26,7 @@
 use std::time::Duration;
 
 use lignite_codecs::CodecError;
-pub use lignite_codecs::{Codec, Dictionary, Filter, codec_name};
+pub use lignite_codecs::{Codec, Dictionary, Filter, codec_name, looks_random};
 
 use crate::checksum::{xxh32, xxh32_pair};
 use crate::clock::Clock;
@@ -80,6 +80,15 @@ impl FrameOptions {
 pub fn probe_filter(options: &FrameOptions, values: &[u8]) -> Result<Option<Filter>> {
     let dictionary = options.dictionary.as_ref().filter(|_| options.values.takes_dictionary());
     Filter::probe(options.values, values, dictionary.map(|d| &d.1)).map_err(codec_error)
+}
+
+/// True if `codec` does not make `part` smaller by a tenth, with the options' dictionary if it takes one. `scratch`
+/// is for reuse.
+pub fn gains_little(options: &FrameOptions, codec: Codec, part: &[u8], scratch: &mut Vec<u8>) -> Result<bool> {
+    let dictionary = options.dictionary.as_ref().filter(|_| codec.takes_dictionary());
+    scratch.clear();
+    lignite_codecs::compress(codec, part, dictionary.map(|d| &d.1), scratch).map_err(codec_error)?;
+    Ok(scratch.len() > part.len() - part.len() / 10)
 }
 
 /// Where a frame lies.
@@ -196,6 +205,20 @@ impl std::fmt::Display for Trailer {
     }
 }
 
+/// The parts of a frame as they are stored, before anybody knows where: what [`compress`] made and [`seal`] takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Unsealed {
+    keys: Part,
+    values: Part,
+}
+
+impl Unsealed {
+    /// Length of both parts as stored.
+    pub fn stored_len(&self) -> usize {
+        self.keys.stored_len as usize + self.values.stored_len as usize
+    }
+}
+
 /// Appends a frame that will lie where `salt` belongs. `keys` and `values` are the raw parts.
 pub fn encode(
     options: &FrameOptions,
@@ -206,14 +229,34 @@ pub fn encode(
     meter: Option<Meter<'_>>,
     out: &mut Vec<u8>,
 ) -> Result<Trailer> {
+    let unsealed = compress(options, keys, values, meter, out)?;
+    Ok(seal(unsealed, salt, keys, values, entries, out))
+}
+
+/// Appends the parts of a frame. This is what takes time, and it does not depend on where the frame will lie.
+pub fn compress(
+    options: &FrameOptions,
+    keys: &[u8],
+    values: &[u8],
+    meter: Option<Meter<'_>>,
+    out: &mut Vec<u8>,
+) -> Result<Unsealed> {
     if keys.len() > PART_LEN_MAX || values.len() > PART_LEN_MAX {
         return Err(Error::invalid(format!("a block of {} bytes exceeds the limit", keys.len() + values.len())));
     }
-    let begin = out.len();
-    let mut key_part = put_part(options, options.keys, None, keys, meter, out)?;
-    let middle = out.len();
-    let mut value_part = put_part(options, options.values, options.values_filter, values, meter, out)?;
+    Ok(Unsealed {
+        keys: put_part(options, options.keys, None, keys, meter, out)?,
+        values: put_part(options, options.values, options.values_filter, values, meter, out)?,
+    })
+}
+
+/// Appends the trailer to the parts that `out` ends with, of a frame that will lie where `salt` belongs. `keys` and
+/// `values` are the raw parts that they were made from.
+pub fn seal(unsealed: Unsealed, salt: u64, keys: &[u8], values: &[u8], entries: u32, out: &mut Vec<u8>) -> Trailer {
+    let (mut key_part, mut value_part) = (unsealed.keys, unsealed.values);
     let end = out.len();
+    let middle = end - value_part.stored_len as usize;
+    let begin = middle - key_part.stored_len as usize;
     key_part.raw_checksum = xxh32(keys, salt);
     value_part.raw_checksum = xxh32(values, salt.wrapping_add(1));
 
@@ -245,7 +288,7 @@ pub fn encode(
     put_u32(out, key_part.stored_checksum);
     put_u32(out, value_part.stored_checksum);
     out.push((out.len() + 1 - end) as u8);
-    Ok(Trailer { keys: key_part, values: value_part, entries })
+    Trailer { keys: key_part, values: value_part, entries }
 }
 
 fn put_part(

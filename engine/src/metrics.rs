@@ -122,8 +122,14 @@ counters! {
         decodes_assisted,
         /// Blocks decoded ahead and then not needed.
         decodes_wasted,
-        /// Times a pool worker was woken.
+        /// Times a pool worker was woken to decode.
         decode_wakeups,
+        /// Blocks of slow codecs encoded by who wrote the table.
+        encodes_inline,
+        /// The same, encoded by the pool.
+        encodes_assisted,
+        /// Times a pool worker was woken to encode.
+        encode_wakeups,
         /// Memtables flushed.
         flushes,
         /// Bytes of tables written by flushes.
@@ -211,6 +217,8 @@ counters! {
         encoded_stored_bytes,
         /// Nanoseconds spent encoding.
         encode_nanos,
+        /// Parts stored raw without being encoded, since they, or the values that they lead to, look like noise.
+        vetoed_parts,
         /// Parts decoded.
         decoded_parts,
         /// Bytes before decoding, as stored.

@@ -149,6 +149,11 @@ impl Tables {
         }
     }
 
+    /// Who helps with blocks.
+    pub fn pool(&self) -> Option<&Arc<Pool>> {
+        self.pool.as_ref()
+    }
+
     /// As [`Tables::get_at`] where nobody knows the level: codec times count for level 0.
     pub fn get(&self, file: &Arc<TableFile>, family: &Arc<FamilyMetrics>) -> Result<Arc<Table>> {
         self.get_at(file, family, 0)

@@ -359,7 +359,7 @@ impl<'a> Outputs<'a> {
     fn begin(&mut self) -> Result<()> {
         let context = self.context;
         let number = (context.next_file)();
-        let builder = TableBuilder::create(
+        let mut builder = TableBuilder::create(
             context.fs,
             context.dir,
             number,
@@ -370,6 +370,7 @@ impl<'a> Outputs<'a> {
             self.plan.to_level,
             context.clock.clone(),
         )?;
+        builder.assist(context.tables.pool(), context.metrics);
         self.begun.push(number);
         self.builder = Some((builder, Sum::default()));
         Ok(())

@@ -111,17 +111,21 @@ impl ColumnFamily {
             }
             let current = match &mut builder {
                 Some(current) => current,
-                none => none.insert(TableBuilder::create(
-                    &*store.context.fs,
-                    &store.context.dir,
-                    store.next_file(),
-                    store.db_id,
-                    TableWriteOptions::for_depth(&options, Depth::Bottom),
-                    store.context.clock.unix_seconds(),
-                    self.family.metrics.clone(),
-                    LEVELS - 1,
-                    store.context.clock.clone(),
-                )?),
+                none => {
+                    let mut fresh = TableBuilder::create(
+                        &*store.context.fs,
+                        &store.context.dir,
+                        store.next_file(),
+                        store.db_id,
+                        TableWriteOptions::for_depth(&options, Depth::Bottom),
+                        store.context.clock.unix_seconds(),
+                        self.family.metrics.clone(),
+                        LEVELS - 1,
+                        store.context.clock.clone(),
+                    )?;
+                    fresh.assist(store.context.tables.pool(), &store.context.metrics);
+                    none.insert(fresh)
+                }
             };
             if let Err(e) = current.add(k, tag, v) {
                 if let Some(b) = builder {

@@ -617,6 +617,12 @@ impl BlockBuilder {
         &self.values
     }
 
+    /// Takes the values part out and leaves the memory of `buffer` for the next one.
+    pub fn replace_values(&mut self, mut buffer: Vec<u8>) -> Vec<u8> {
+        buffer.clear();
+        std::mem::replace(&mut self.values, buffer)
+    }
+
     /// Forgets the entries, keeps the memory.
     pub fn clear(&mut self) {
         self.rows.clear();

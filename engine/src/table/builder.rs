@@ -3,6 +3,16 @@
 //! The caller adds entries in strict internal order and may add range tombstones; [`TableBuilder::finish`]
 //! writes filter, properties, index and footer, syncs the file and says what the manifest needs to
 //! know. Bytes go out in pieces of a megabyte, hashed on the way. The directory is the caller's to sync.
+//!
+//! ```text
+//! entries -> block -> what becomes of its parts -> compressed -> sealed where it lies -> file
+//!                     (filter, veto; in order)     (any thread)  (checksums; in order)
+//! ```
+//!
+//! Always true: the bytes of a table depend on its entries, options and identity alone, not on who compressed
+//! which block when. So under slow codecs blocks wait in line between closing and sealing, up to a bound that
+//! counts blocks and bytes, also where nobody helps; and all that is decided, filters, vetoes and the estimated
+//! size, is decided from the blocks that were sealed at that count.
 
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
@@ -10,22 +20,26 @@ use std::path::{Path, PathBuf};
 use crate::checksum::{FileHasher, hash_key, place_salt};
 use crate::clock::Clock;
 use crate::coding::shared_prefix_len;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::field::UnknownFields;
 use crate::filename::FileName;
-use crate::frame::{self, Codec, Dictionary, Filter, FrameHandle, FrameOptions, Meter, PART_LEN_MAX};
+use crate::frame::{self, Codec, Dictionary, Filter, FrameHandle, FrameOptions, PART_LEN_MAX, Unsealed};
 use crate::fs::{File, Fs};
 use crate::header::{FileHeader, FileKind};
 use crate::key::{SeqNo, Tag, check_key, check_value};
-use crate::metrics::{FamilyMetrics, LEVELS};
+use crate::metrics::{FamilyMetrics, LEVELS, Metrics, codec_slot};
 use crate::options::{CfOptions, Depth, FilterPolicy};
+use crate::pool::Pool;
 use crate::sabotage::{self, Bug};
-use crate::sync::Arc;
+use crate::sync::{Arc, is_simulated};
 use crate::table::block::BlockBuilder;
+use crate::table::encoding::{Closed, Encoding, is_slow};
 use crate::table::filter::{self, TableFilter};
 use crate::table::footer::{DictionaryEntry, FEATURE_BASE, FEATURE_DICTIONARY, FEATURE_FILTERS, Footer};
 use crate::table::index::{self, BlockInfo};
+use crate::table::line::{By, Line};
 use crate::table::properties::{Promise, Properties};
+use crate::table::veto::{Verdict, Veto};
 use crate::tombstone::Fragments;
 use crate::version::{Origin, TableMeta, max_upper};
 
@@ -33,6 +47,10 @@ use crate::version::{Origin, TableMeta, max_upper};
 const WRITE_LEN: usize = 1 << 20;
 /// How index, properties and dictionaries are compressed, whatever the family wants.
 pub const META_CODEC: Codec = Codec::Zstd { level: 3 };
+
+/// Blocks that wait in line to be compressed, and their bytes before.
+const LINE_LEN: usize = 16;
+const LINE_BYTES: usize = 1 << 20;
 
 /// Values of fewer bytes say too little about a filter.
 const PROBE_LEN_MIN: usize = 512;
@@ -143,8 +161,12 @@ pub struct TableBuilder<'a> {
     options: TableWriteOptions,
     frame: FrameOptions,
     probes: Probes,
+    /// Of the keys parts and of the values parts.
+    vetoes: [Veto; 2],
     has_filters: bool,
     metrics: Arc<FamilyMetrics>,
+    /// Where it is counted who encodes.
+    assisted: Option<Arc<Metrics>>,
     level: usize,
     clock: Arc<dyn Clock>,
     /// Bytes that the file holds, and those still to be written behind them.
@@ -152,15 +174,31 @@ pub struct TableBuilder<'a> {
     pending: Vec<u8>,
     hasher: FileHasher,
     block: BlockBuilder,
-    /// The raw keys part of the block being written, for reuse.
-    keys_raw: Vec<u8>,
+    /// Closed blocks on their way, where the codecs are slow enough for that.
+    line: Option<Line<Encoding>>,
+    in_line: InLine,
+    /// Blocks that were sealed.
     blocks: Vec<BlockInfo>,
+    /// Their bytes before compression, and in the file.
+    sealed_raw: u64,
+    sealed_stored: u64,
+    /// Memory for the next blocks: keys, values, both as stored.
+    spare: Vec<[Vec<u8>; 3]>,
     hashes: Vec<u64>,
     last_key: Vec<u8>,
     last_tag: Tag,
     smallest: Option<Vec<u8>>,
     tombstones: Fragments,
     properties: Properties,
+}
+
+/// What stands in the line.
+#[derive(Default)]
+struct InLine {
+    blocks: usize,
+    raw_bytes: usize,
+    /// What they are taken to be in the file.
+    expected_bytes: u64,
 }
 
 impl<'a> TableBuilder<'a> {
@@ -185,6 +223,7 @@ impl<'a> TableBuilder<'a> {
             dictionary: options.dictionary.clone().map(|d| (0, d)),
             values_filter: None,
         };
+        let line = is_slow(options.keys, options.values, options.block_size).then(|| Line::new(None));
         let pending = FileHeader { kind: FileKind::Table, number, db_id }.encode().to_vec();
         let properties = Properties {
             created,
@@ -205,16 +244,22 @@ impl<'a> TableBuilder<'a> {
             options,
             frame,
             probes: Probes::new(),
+            vetoes: Default::default(),
             has_filters: false,
             metrics,
+            assisted: None,
             level: level.min(LEVELS - 1),
             clock,
             written: 0,
             pending,
             hasher: FileHasher::new(),
             block: BlockBuilder::new(),
-            keys_raw: Vec::new(),
+            line,
+            in_line: InLine::default(),
             blocks: Vec::new(),
+            sealed_raw: 0,
+            sealed_stored: 0,
+            spare: Vec::new(),
             hashes: Vec::new(),
             last_key: Vec::new(),
             last_tag: Tag::NEWEST,
@@ -227,6 +272,15 @@ impl<'a> TableBuilder<'a> {
     /// Says when the oldest of the entries came into the database, if not now.
     pub fn set_oldest_data(&mut self, unix_seconds: u64) {
         self.properties.oldest_data = unix_seconds;
+    }
+
+    /// Lets idle workers of `pool` compress blocks, where the codecs are slow enough for that; for before the
+    /// first entry. In a simulation nobody helps.
+    pub fn assist(&mut self, pool: Option<&Arc<Pool>>, metrics: &Arc<Metrics>) {
+        if let Some(line) = &mut self.line {
+            *line = Line::new(pool.filter(|_| !is_simulated()).cloned());
+            self.assisted = Some(metrics.clone());
+        }
     }
 
     /// Appends an entry, which must lie behind all others in internal order.
@@ -275,10 +329,12 @@ impl<'a> TableBuilder<'a> {
         self.tombstones = fragments.clone();
     }
 
-    /// Bytes written and waiting, before the metadata; roughly what the file will have.
+    /// Bytes written and waiting, before the metadata; roughly what the file will have. Blocks in the line count as
+    /// if they shrank like those before them.
     pub fn estimated_size(&self) -> u64 {
         let block = if self.block.is_empty() { 0 } else { self.block.size() as u64 };
-        self.position() + block + self.hashes.len() as u64 * 5 / 4 + self.blocks.len() as u64 * 16
+        let n_blocks = self.blocks.len() + self.in_line.blocks;
+        self.position() + self.in_line.expected_bytes + block + self.hashes.len() as u64 * 5 / 4 + n_blocks as u64 * 16
     }
 
     /// Entries added.
@@ -304,6 +360,12 @@ impl<'a> TableBuilder<'a> {
     fn complete(&mut self) -> Result<TableMeta> {
         if !self.block.is_empty() {
             self.close_block(None)?;
+        }
+        while self.in_line.blocks > 0 {
+            self.seal_first()?;
+        }
+        if let (Some(metrics), Some(line)) = (&self.assisted, &self.line) {
+            metrics.encode_wakeups.add(line.n_wakeups());
         }
         let mut footer = Footer { features: vec![FEATURE_BASE.into()], ..Footer::default() };
         let meta_options = FrameOptions::new(META_CODEC, 0);
@@ -387,48 +449,146 @@ impl<'a> TableBuilder<'a> {
     fn close_block(&mut self, next: Option<&[u8]>) -> Result<()> {
         #[cfg(feature = "internals")]
         self.block.strike();
-        self.keys_raw.clear();
-        self.block.encode_keys(&mut self.keys_raw);
-        let (offset, salt) = (self.position(), self.salt());
-        let meter = Meter { clock: &*self.clock, level: &self.metrics.levels[self.level] };
-        let values = self.block.values();
-        let entries = self.block.len() as u32;
-        let at_block = |e: Error| e.with_file(&self.path).with_offset(offset);
-        if self.options.transpose {
-            self.frame.values_filter = self.probes.next(&self.frame, values).map_err(at_block)?;
-        }
-        let out = &mut self.pending;
-        let trailer =
-            frame::encode(&self.frame, salt, &self.keys_raw, values, entries, Some(meter), out).map_err(at_block)?;
-        self.has_filters |= trailer.values.filter()?.is_some();
+        let [mut keys, values, stored] = self.spare.pop().unwrap_or_default();
+        keys.clear();
+        self.block.encode_keys(&mut keys);
+        let values = self.block.replace_values(values);
         let (seq_min, seq_max) = self.block.seq_bounds();
+        let entries = self.block.len() as u32;
+        self.block.clear();
         let last_key = match next {
             Some(next) => index::separator(&self.last_key, next),
             None => self.last_key.clone(),
         };
+        let (frame, verdicts) = self.decide(&keys, &values).map_err(|e| self.at_end(e))?;
+        let expected_len = match self.sealed_raw {
+            0 => (keys.len() + values.len()) as u64,
+            raw => (u128::from(self.sealed_stored) * (keys.len() + values.len()) as u128 / u128::from(raw)) as u64,
+        };
+        let encoding = Encoding {
+            frame,
+            keys,
+            values,
+            stored,
+            closed: Closed { entries, seq_min, seq_max, last_key, verdicts, expected_len },
+            metrics: self.metrics.clone(),
+            level: self.level,
+            clock: self.clock.clone(),
+            outcome: None,
+        };
+        let Some(line) = &mut self.line else {
+            let unsealed = encoding.compress(&mut self.pending).map_err(|e| self.at_end(e))?;
+            return self.seal(encoding, unsealed);
+        };
+        self.in_line.blocks += 1;
+        self.in_line.raw_bytes += encoding.raw_len();
+        self.in_line.expected_bytes += expected_len;
+        let nanos = encoding.nanos();
+        line.push(encoding, nanos);
+        // The first one at once: it says what to expect of the others.
+        let len_max = if self.blocks.is_empty() { 0 } else { LINE_LEN };
+        while self.in_line.blocks > len_max
+            || self.in_line.raw_bytes > LINE_BYTES
+            || self.line.as_ref().is_some_and(Line::is_first_free)
+        {
+            self.seal_first()?;
+        }
+        Ok(())
+    }
+
+    /// What becomes of the parts of the block that was closed last.
+    fn decide(&mut self, keys: &[u8], values: &[u8]) -> Result<(FrameOptions, [Verdict; 2])> {
+        let [keys_veto, values_veto] = &mut self.vetoes;
+        // Where a filter is in use it was found so by the codec itself. Where the values are noise none is looked
+        // for: it would only lay the same bytes out in another order.
+        let mut values_verdict = match self.frame.values_filter {
+            Some(_) => Verdict::Compress,
+            None => values_veto.judge(&self.frame, self.frame.values, values)?,
+        };
+        if values_verdict != Verdict::Raw && self.options.transpose {
+            self.frame.values_filter = self.probes.next(&self.frame, values)?;
+            if self.frame.values_filter.is_some() {
+                values_verdict = Verdict::Compress;
+            }
+        }
+        let mut frame = self.frame.clone();
+        // Beside values that are noise, so few keys cannot save of the block what a part has to save of itself.
+        let keys_len_min = values.len() as u64 * u64::from(frame.min_saving) / 256;
+        let keys_verdict = match values_verdict {
+            Verdict::Raw if (keys.len() as u64) < keys_len_min => Verdict::Raw,
+            _ => keys_veto.judge(&self.frame, frame.keys, keys)?,
+        };
+        for (verdict, codec) in [(keys_verdict, &mut frame.keys), (values_verdict, &mut frame.values)] {
+            if verdict == Verdict::Raw && *codec != Codec::None {
+                self.metrics.levels[self.level].codecs[codec_slot(codec.id())].vetoed_parts.inc();
+                *codec = Codec::None;
+            }
+        }
+        Ok((frame, [keys_verdict, values_verdict]))
+    }
+
+    /// Seals the block at the front of the line, once it is compressed.
+    fn seal_first(&mut self) -> Result<()> {
+        let popped = self.line.as_mut().map_or(Ok(None), Line::pop).map_err(|e| self.at_end(e))?;
+        let lost = || Error::new(ErrorKind::Background, "a block got lost on the way to its table");
+        let Some((mut encoding, by)) = popped else { return Err(self.at_end(lost())) };
+        self.in_line.blocks -= 1;
+        self.in_line.raw_bytes -= encoding.raw_len();
+        self.in_line.expected_bytes -= encoding.closed.expected_len;
+        if let Some(metrics) = self.assisted.as_ref().filter(|_| encoding.nanos() > 0) {
+            if by == By::Worker { metrics.encodes_assisted.inc() } else { metrics.encodes_inline.inc() }
+        }
+        let outcome = match by {
+            By::Nobody => encoding.compress(&mut self.pending),
+            By::Owner | By::Worker => {
+                self.pending.extend_from_slice(&encoding.stored);
+                encoding.outcome.take().unwrap_or_else(|| Err(lost()))
+            }
+        };
+        let unsealed = outcome.map_err(|e| self.at_end(e))?;
+        self.seal(encoding, unsealed)
+    }
+
+    /// Makes a frame of the parts that the pending bytes end with.
+    fn seal(&mut self, encoding: Encoding, unsealed: Unsealed) -> Result<()> {
+        let Encoding { keys, values, stored, closed, .. } = encoding;
+        let offset = self.position() - unsealed.stored_len() as u64;
+        let salt = place_salt(self.origin.db_id, self.origin.number, offset);
+        let trailer = frame::seal(unsealed, salt, &keys, &values, closed.entries, &mut self.pending);
+        self.has_filters |= trailer.values.filter()?.is_some();
+        let stored_len = self.position() - offset;
         self.blocks.push(BlockInfo {
             offset,
-            stored_len: (self.position() - offset) as u32,
+            stored_len: stored_len as u32,
             keys_stored: trailer.keys.stored_len,
             keys_raw: trailer.keys.raw_len,
             raw_len: trailer.keys.raw_len + trailer.values.raw_len,
-            entries,
+            entries: closed.entries,
             codec_k: trailer.keys.codec,
             codec_v: trailer.values.codec,
-            seq_min,
-            seq_max,
-            last_key,
+            seq_min: closed.seq_min,
+            seq_max: closed.seq_max,
+            last_key: closed.last_key,
         });
         #[cfg(feature = "internals")]
         self.strike();
-        for part in [trailer.keys, trailer.values] {
+        let parts = [trailer.keys, trailer.values];
+        for ((part, veto), verdict) in parts.into_iter().zip(&mut self.vetoes).zip(closed.verdicts) {
             self.properties.count_part(part.codec, u64::from(part.raw_len), u64::from(part.stored_len));
+            veto.learn(verdict, part.codec == Codec::None.id());
         }
-        self.block.clear();
+        self.sealed_raw += (keys.len() + values.len()) as u64;
+        self.sealed_stored += stored_len;
+        self.spare.push([keys, values, stored]);
         if self.pending.len() >= WRITE_LEN {
             self.flush()?;
         }
         Ok(())
+    }
+
+    /// The same error, of what would come next in the file.
+    fn at_end(&self, error: Error) -> Error {
+        error.with_file(&self.path).with_offset(self.position())
     }
 
     /// Lets a test's flipped bit hit what is kept for the end of the table.

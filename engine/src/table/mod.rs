@@ -12,10 +12,12 @@ pub mod block;
 pub mod builder;
 pub mod column;
 pub mod cursor;
+pub mod encoding;
 pub mod filter;
 pub mod footer;
 pub mod heads;
 pub mod index;
+pub mod line;
 pub mod lookup;
 pub mod multi;
 pub mod properties;
@@ -23,6 +25,7 @@ pub mod reader;
 #[cfg(feature = "internals")]
 pub mod strike;
 pub mod verify;
+pub mod veto;
 pub mod wreck;
 
 pub use builder::{TableBuilder, TableWriteOptions};

@@ -19,7 +19,7 @@ use crate::key::{Kind, SEQ_MAX, SeqNo, Tag, cmp_internal};
 use crate::metrics::{FamilyMetrics, Metrics};
 use crate::options::{BlockCodec, Codec, CodecError, Dictionary, register_codec};
 use crate::pool::Pool;
-use crate::sync::Arc;
+use crate::sync::{Arc, spin};
 use crate::tombstone::{Fragments, RangeTombstone};
 use crate::version::TableMeta;
 
@@ -553,6 +553,163 @@ fn measure() {
             gets[1],
             table.memory_size()
         );
+    }
+}
+
+/// A table with noise, text, rows of numbers, what is longer than the line may be, and blocks of one entry.
+fn mixture() -> Vec<Entry> {
+    let mut random = Random(5);
+    let mut entries = Vec::new();
+    for i in 0..4000u64 {
+        let value = match i / 500 % 4 {
+            0 => (0..1500).map(|_| random.below(256) as u8).collect(),
+            1 => format!("{i} of some, {}", "text that says little, ".repeat(random.below(20))).into_bytes(),
+            2 => [1_700_000_000 + i, i * i % 977, 0, i].map(u64::to_le_bytes).concat(),
+            _ => vec![b'x'; if i % 100 == 0 { 50_000 } else { 30 }],
+        };
+        let value = if i == 3900 { vec![b'L'; 3 << 20] } else { value };
+        entries.push((format!("key/{i:08}").into_bytes(), Tag::new(1 + i % 99, Kind::Put), value));
+    }
+    entries
+}
+
+/// A pool whose threads wait for work.
+fn idle_pool() -> Arc<Pool> {
+    let pool = Pool::new(2);
+    (0..).take_while(|_| pool.idle() < pool.threads()).for_each(spin);
+    pool
+}
+
+#[test]
+fn a_table_is_the_same_whoever_compresses_it() {
+    let entries = mixture();
+    let slow =
+        [Codec::Zstd { level: 1 }, Codec::Zstd { level: 9 }, Codec::Lz4hc { level: 9 }, Codec::Brotli { quality: 2 }];
+    for codec in slow.into_iter().chain([Codec::Lz4, Codec::None]) {
+        let mut tables = Vec::new();
+        for pool in [None, Some(Pool::new(0)), Some(idle_pool())] {
+            let fs = fs();
+            let metrics = Arc::new(Metrics::default());
+            let with = TableWriteOptions { block_size: 16 << 10, ..options(codec) };
+            let (family, clock) = (Arc::new(FamilyMetrics::default()), Arc::new(ManualClock::new()));
+            let mut builder =
+                TableBuilder::create(&fs, Path::new(DIR), 7, DB_ID, with, 1000, family.clone(), 1, clock).unwrap();
+            builder.assist(pool.as_ref(), &metrics);
+            let mut sizes = Vec::new();
+            for (key, tag, value) in &entries {
+                builder.add(key, *tag, value).unwrap();
+                sizes.push(builder.estimated_size());
+            }
+            let meta = builder.finish().unwrap();
+            let bytes =
+                crate::fs::read_all(&*fs.open(&FileName::Table(7).path(Path::new(DIR))).unwrap(), 64 << 20).unwrap();
+            let counters = metrics.snapshot();
+            let n_blocks = Table::open(&fs, Path::new(DIR), &meta, &context(None)).unwrap().index().len() as u64;
+            let is_slow = slow.contains(&codec);
+            // Of noise with few keys nothing is encoded.
+            let n_encodes = counters.encodes_inline + counters.encodes_assisted;
+            assert_eq!((1..n_blocks).contains(&n_encodes), is_slow, "{codec}: {n_encodes} of {n_blocks}");
+            assert_eq!(counters.encode_wakeups > 0, pool.is_some_and(|p| p.threads() > 0) && is_slow);
+            assert!(counters.encodes_assisted == 0 || counters.encode_wakeups > 0, "{codec} {counters:?}");
+            assert_eq!(family.codec(1, usize::from(codec.id())).vetoed_parts > 0, codec != Codec::None, "{codec}");
+            tables.push((meta, bytes, sizes));
+        }
+        assert!(tables[0] == tables[1], "{codec}: another table with a pool of nobody");
+        assert!(tables[0] == tables[2], "{codec}: another table with help");
+    }
+}
+
+#[test]
+fn blocks_in_line_count_for_the_estimated_size() {
+    let fs = fs();
+    let (metrics, clock) = (Arc::new(FamilyMetrics::default()), Arc::new(ManualClock::new()));
+    let with = TableWriteOptions { block_size: 16 << 10, ..options(Codec::Zstd { level: 3 }) };
+    let mut builder = TableBuilder::create(&fs, Path::new(DIR), 7, DB_ID, with, 1000, metrics, 1, clock).unwrap();
+    let mut random = Random(9);
+    let mut estimates = Vec::new();
+    for i in 0..2000 {
+        let value = format!("{} {} {}", random.next(), random.next(), "text ".repeat(30));
+        builder.add(format!("{i:08}").as_bytes(), Tag::new(1, Kind::Put), value.as_bytes()).unwrap();
+        estimates.push(builder.estimated_size());
+    }
+    // The block that is being gathered counts as it is.
+    assert!(estimates.is_sorted_by(|a, b| *a <= b + (16 << 10)), "{estimates:?}");
+    let last = *estimates.last().unwrap();
+    let size = builder.finish().unwrap().size;
+    assert!(last.abs_diff(size) < size / 20 + (16 << 10), "estimated {last}, is {size}");
+}
+
+/// A codec that panics on the pool's threads, and takes its time on others.
+struct PanickingEncoder;
+
+impl BlockCodec for PanickingEncoder {
+    fn id(&self) -> u8 {
+        232
+    }
+
+    fn name(&self) -> &str {
+        "panicking-encoder"
+    }
+
+    fn compress(&self, src: &[u8], _: i32, _: Option<&Dictionary>, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        let helper = std::thread::current().name().is_some_and(|name| name.starts_with("lignite-decode"));
+        assert!(!helper, "on purpose");
+        (0..1000).for_each(spin);
+        out.extend_from_slice(&src[..src.len() / 2]);
+        Ok(())
+    }
+
+    fn decompress(&self, _: &[u8], dst: &mut [u8], _: Option<&Dictionary>) -> Result<(), CodecError> {
+        dst.fill(b'v');
+        Ok(())
+    }
+}
+
+#[test]
+fn a_panic_of_who_helps_to_encode_fails_the_table() {
+    register_codec(std::sync::Arc::new(PanickingEncoder)).unwrap();
+    let pool = idle_pool();
+    let fs = fs();
+    let (family, clock) = (Arc::new(FamilyMetrics::default()), Arc::new(ManualClock::new()));
+    let codec = Codec::Custom { id: 232, level: 0 };
+    let with = TableWriteOptions { block_size: 32 << 10, ..options(codec) };
+    let mut builder = TableBuilder::create(&fs, Path::new(DIR), 7, DB_ID, with, 0, family, 1, clock).unwrap();
+    builder.assist(Some(&pool), &Arc::new(Metrics::default()));
+    let add = |i: u32| builder.add(format!("{i:08}").as_bytes(), Tag::new(1, Kind::Put), &[b'v'; 1000]);
+    let failed = (0..100_000).map(add).find_map(Result::err).expect("a worker gets hold of a block");
+    assert_eq!((failed.kind(), failed.file().is_some()), (ErrorKind::Background, true), "{failed}");
+    builder.abandon();
+    assert!(fs.list(Path::new(DIR)).unwrap().is_empty());
+}
+
+#[test]
+fn a_check_finds_the_same_with_help() {
+    let fs = fs();
+    let entries = mixture();
+    let with = TableWriteOptions { block_size: 4 << 10, ..options(Codec::Zstd { level: 1 }) };
+    let meta = write(&fs, with, &entries, &Fragments::default());
+    let path = FileName::Table(7).path(Path::new(DIR));
+    let infos: Vec<BlockInfo> =
+        Table::open(&fs, Path::new(DIR), &meta, &context(None)).unwrap().blocks().unwrap().collect();
+    for info in infos.iter().step_by(infos.len() / 7) {
+        fs.flip_bit(&path, info.offset + 20, 3).unwrap();
+    }
+    for deep in [false, true] {
+        let mut found = Vec::new();
+        for pool in [None, Some(idle_pool())] {
+            let context = context(pool.clone());
+            let table = Table::open(&fs, Path::new(DIR), &meta, &context).unwrap();
+            let report = table.verify(deep).unwrap();
+            assert!(report.problems.len() >= 8, "{:?}", report.problems);
+            let counters = context.metrics.snapshot();
+            let n_decodes = if deep { infos.len() as u64 } else { 0 };
+            assert_eq!(counters.decodes_inline + counters.decodes_assisted, n_decodes);
+            // Whether a worker who was woken comes in time is up to the scheduler.
+            assert_eq!(counters.decode_wakeups > 0, pool.is_some(), "{counters:?}");
+            let problems: Vec<String> = report.problems.iter().map(Problem::to_string).collect();
+            found.push((problems, report.bytes, report.hash, report.blocks, report.entries));
+        }
+        assert_eq!(found[0], found[1]);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Checking a whole table, past every cache: what is damaged, and which keys that concerns.
 //!
-//! A check goes on behind a bad block, so that a report names all of them.
+//! A check goes on behind a bad block, so that a report names all of them. Blocks are read, decoded and looked
+//! through by whoever has time; what holds between blocks is looked at in order, by who asked.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -12,10 +13,13 @@ use crate::error::{Error, Result};
 use crate::fs::read_exact_at;
 use crate::header::{FileHeader, FileKind, HEADER_LEN};
 use crate::key::{SeqNo, Tag, cmp_internal, cmp_upper};
+use crate::sync::Arc;
+use crate::table::ahead::decode_nanos;
 use crate::table::block::Block;
 use crate::table::filter::Filter;
 use crate::table::footer::Footer;
 use crate::table::index::BlockInfo;
+use crate::table::line::{By, Line, Task};
 use crate::table::properties::Properties;
 use crate::table::reader::Table;
 use crate::tombstone::Fragments;
@@ -23,6 +27,12 @@ use crate::version::{Origin, ShownKey, max_upper};
 
 /// How much of a file is hashed at a time.
 const PIECE_LEN: u64 = 1 << 20;
+/// Blocks in line at a time, and their bytes before compression.
+const LINE_LEN: usize = 16;
+const LINE_BYTES: usize = 4 << 20;
+/// What reading a block from the page cache and comparing its checksums takes, and looking at one entry.
+const BLOCK_NANOS: u64 = 2_000;
+const ENTRY_NANOS: u64 = 20;
 
 /// Something wrong with a table.
 #[derive(Clone, Debug)]
@@ -69,28 +79,100 @@ impl TableReport {
     }
 }
 
-/// What the entries add up to.
+/// What the entries add up to, of a block or of several.
 #[derive(Default)]
 struct Totals {
     entries: u64,
     deletes: u64,
     key_bytes: u64,
     value_bytes: u64,
-    first: Option<Vec<u8>>,
+    first: Option<(Vec<u8>, Tag)>,
     last: Option<(Vec<u8>, Tag)>,
     seqs: Option<(SeqNo, SeqNo)>,
+}
+
+impl Totals {
+    fn of(block: &Block) -> Totals {
+        let end = |i: usize| (block.key(i).to_vec(), block.tag(i));
+        let mut totals = Totals { entries: block.len() as u64, ..Totals::default() };
+        let Some(last) = block.len().checked_sub(1) else { return totals };
+        (totals.first, totals.last) = (Some(end(0)), Some(end(last)));
+        let mut seqs = (SeqNo::MAX, 0);
+        for i in 0..block.len() {
+            let tag = block.tag(i);
+            seqs = (seqs.0.min(tag.seq()), seqs.1.max(tag.seq()));
+            totals.deletes += u64::from(tag.is_delete());
+            totals.key_bytes += block.key(i).len() as u64;
+            totals.value_bytes += block.value(i).len() as u64;
+        }
+        totals.seqs = Some(seqs);
+        totals
+    }
+
+    /// Adds those of the next block.
+    fn append(&mut self, next: Totals) {
+        self.entries += next.entries;
+        self.deletes += next.deletes;
+        self.key_bytes += next.key_bytes;
+        self.value_bytes += next.value_bytes;
+        if self.first.is_none() {
+            self.first = next.first;
+        }
+        self.last = next.last.or(self.last.take());
+        self.seqs = self.seqs.into_iter().chain(next.seqs).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
+    }
+}
+
+/// A block to be checked by itself.
+struct Checking {
+    table: Arc<Table>,
+    blocks: Arc<[BlockInfo]>,
+    number: usize,
+    is_deep: bool,
+    /// What it adds up to, if it was decoded and nothing is wrong.
+    outcome: Option<Result<Totals>>,
+}
+
+impl Checking {
+    fn info(&self) -> &BlockInfo {
+        &self.blocks[self.number]
+    }
+
+    /// The separator in front of the block.
+    fn after(&self) -> &[u8] {
+        match self.number {
+            0 => &[],
+            n => &self.blocks[n - 1].last_key,
+        }
+    }
+
+    fn nanos(&self) -> u64 {
+        let info = self.info();
+        match self.is_deep {
+            true => {
+                BLOCK_NANOS + decode_nanos(info.codec_v, info.raw_len as usize) + ENTRY_NANOS * u64::from(info.entries)
+            }
+            false => BLOCK_NANOS,
+        }
+    }
+}
+
+impl Task for Checking {
+    fn run(&mut self) {
+        self.outcome = Some(self.table.verify_block(self.info(), self.is_deep));
+    }
 }
 
 impl Table {
     /// Checks the file: every checksum and the hash that the manifest states; a deep check decodes
     /// every block too, and checks order, bounds, counts and that the filter has every key. Fails
     /// only if the file cannot be read at all.
-    pub fn verify(&self, deep: bool) -> Result<TableReport> {
+    pub fn verify(self: &Arc<Self>, deep: bool) -> Result<TableReport> {
         self.verify_paced(deep, &mut |_| {})
     }
 
     /// As [`Table::verify`]; `pace` is told the bytes read, as often as some have been, and may take its time.
-    pub fn verify_paced(&self, deep: bool, pace: &mut dyn FnMut(u64)) -> Result<TableReport> {
+    pub fn verify_paced(self: &Arc<Self>, deep: bool, pace: &mut dyn FnMut(u64)) -> Result<TableReport> {
         let mut report = TableReport::default();
         self.verify_hash(&mut report, pace)?;
         self.verify_ends(&mut report);
@@ -98,7 +180,7 @@ impl Table {
         if let Some(e) = self.filter_error() {
             self.problem(&mut report, self.footer().filter.map_or(0, |h| h.offset), None, e.clone());
         }
-        let blocks: Vec<BlockInfo> = match self.blocks() {
+        let blocks: Arc<[BlockInfo]> = match self.blocks() {
             Ok(blocks) => blocks.collect(),
             Err(e) => {
                 self.problem(&mut report, self.footer().index.offset, None, e);
@@ -107,15 +189,42 @@ impl Table {
         };
         let mut totals = Totals::default();
         let mut complete = true;
-        for (number, info) in blocks.iter().enumerate() {
+        let mut line = Line::new(self.pool().cloned());
+        let (mut coming, mut in_line, mut in_line_bytes) = (0, 0, 0);
+        loop {
+            while coming < blocks.len() && in_line < LINE_LEN && (in_line == 0 || in_line_bytes < LINE_BYTES) {
+                let (table, blocks) = (self.clone(), blocks.clone());
+                let checking = Checking { table, blocks, number: coming, is_deep: deep, outcome: None };
+                pace(u64::from(checking.info().stored_len));
+                coming += 1;
+                in_line += 1;
+                in_line_bytes += checking.info().raw_len as usize;
+                let nanos = checking.nanos();
+                line.push(checking, nanos);
+            }
+            let Some((mut checking, by)) = line.pop()? else { break };
+            in_line -= 1;
+            in_line_bytes -= checking.info().raw_len as usize;
             report.blocks += 1;
-            let after = if number == 0 { &[][..] } else { &blocks[number - 1].last_key };
-            pace(u64::from(info.stored_len));
-            if let Err(e) = self.verify_block(info, after, deep, &mut totals) {
-                complete = false;
-                self.problem(&mut report, info.offset, Some((after.to_vec(), info.last_key.clone())), e);
+            if by == By::Nobody {
+                checking.run();
+            }
+            if deep {
+                let metrics = self.metrics();
+                if by == By::Worker { metrics.decodes_assisted.inc() } else { metrics.decodes_inline.inc() }
+            }
+            let outcome = checking.outcome.take().unwrap_or_else(|| Ok(Totals::default()));
+            let (info, after) = (checking.info(), checking.after());
+            let outcome = outcome.and_then(|of_block| verify_order(&totals, &of_block, after).map(|()| of_block));
+            match outcome {
+                Ok(of_block) => totals.append(of_block),
+                Err(e) => {
+                    complete = false;
+                    self.problem(&mut report, info.offset, Some((after.to_vec(), info.last_key.clone())), e);
+                }
             }
         }
+        self.metrics().decode_wakeups.add(line.n_wakeups());
         report.entries = totals.entries;
         // After a bad block the sums cannot be right, and saying so would only hide the cause.
         if let Some(tombstones) = tombstones.filter(|_| deep && complete)
@@ -207,68 +316,50 @@ impl Table {
         tombstones
     }
 
-    fn verify_block(&self, info: &BlockInfo, after: &[u8], deep: bool, totals: &mut Totals) -> Result<()> {
+    /// Checks what can be known from one block; if `deep`, says what it adds up to.
+    fn verify_block(&self, info: &BlockInfo, deep: bool) -> Result<Totals> {
         let handle = info.handle();
-        let trailer = self.read_frame(handle, |table, bytes| Ok(table.open_frame(handle, bytes)?.trailer))?;
-        let told = (info.entries, info.codec_k, info.codec_v, info.keys_raw, info.raw_len - info.keys_raw);
-        let found =
-            (trailer.entries, trailer.keys.codec, trailer.values.codec, trailer.keys.raw_len, trailer.values.raw_len);
-        if told != found {
-            return Err(Error::corruption(format!("the index says {told:?} of a block that says {found:?}")));
+        let block = self.read_frame(handle, |table, bytes| {
+            let trailer = table.open_frame(handle, bytes)?.trailer;
+            let told = (info.entries, info.codec_k, info.codec_v, info.keys_raw, info.raw_len - info.keys_raw);
+            let (keys, values) = (trailer.keys, trailer.values);
+            let found = (trailer.entries, keys.codec, values.codec, keys.raw_len, values.raw_len);
+            if told != found {
+                return Err(Error::corruption(format!("the index says {told:?} of a block that says {found:?}")));
+            }
+            deep.then(|| table.decode_block_as(handle, bytes, None)).transpose()
+        })?;
+        match block {
+            Some(block) => self.verify_entries(info, &block),
+            None => Ok(Totals::default()),
         }
-        if !deep {
-            return Ok(());
-        }
-        let block = self.read_frame(handle, |table, bytes| table.decode_block_as(handle, bytes, None))?;
-        self.verify_entries(info, after, &block, totals)
     }
 
-    fn verify_entries(&self, info: &BlockInfo, after: &[u8], block: &Block, totals: &mut Totals) -> Result<()> {
+    fn verify_entries(&self, info: &BlockInfo, block: &Block) -> Result<Totals> {
         let fail = |what: &str| Err(Error::corruption(what.to_string()));
         if block.is_empty() {
             return fail("a block has no entries");
         }
-        // The order within a block is checked by its decoder, and tested here between blocks.
-        let (first, last) = (block.key(0), block.key(block.len() - 1));
-        if let Some((key, tag)) = &totals.last {
-            if cmp_internal(key, *tag, first, block.tag(0)) != Ordering::Less {
-                return fail("a block begins before the one in front of it ends");
-            }
-            let spans = first == key.as_slice() && first == after;
-            if first <= after && !spans {
-                return fail("a block begins before the separator in front of it");
-            }
-        }
-        if last > info.last_key.as_slice() {
+        // The order within a block is checked by its decoder.
+        if block.key(block.len() - 1) > info.last_key.as_slice() {
             return fail("a block ends behind its separator");
         }
-        let mut seqs = (SeqNo::MAX, 0);
         for i in 0..block.len() {
-            let (key, tag) = (block.key(i), block.tag(i));
-            seqs = (seqs.0.min(tag.seq()), seqs.1.max(tag.seq()));
-            totals.deletes += u64::from(tag.is_delete());
-            totals.key_bytes += key.len() as u64;
-            totals.value_bytes += block.value(i).len() as u64;
-            if self.filter().is_some_and(|f| !f.may_contain(hash_key(key))) {
+            if self.filter().is_some_and(|f| !f.may_contain(hash_key(block.key(i)))) {
                 return fail("the filter denies a key that is there");
             }
-            if tag.is_delete() && !block.value(i).is_empty() {
+            if block.tag(i).is_delete() && !block.value(i).is_empty() {
                 return fail("a tombstone has a value");
             }
         }
-        if seqs != (info.seq_min, info.seq_max) {
-            return Err(Error::corruption(format!(
+        let totals = Totals::of(block);
+        match totals.seqs {
+            Some(seqs) if seqs != (info.seq_min, info.seq_max) => Err(Error::corruption(format!(
                 "sequence numbers are {}..={}, the index says {}..={}",
                 seqs.0, seqs.1, info.seq_min, info.seq_max
-            )));
+            ))),
+            _ => Ok(totals),
         }
-        totals.entries += block.len() as u64;
-        totals.seqs = Some(totals.seqs.map_or(seqs, |s| (s.0.min(seqs.0), s.1.max(seqs.1))));
-        if totals.first.is_none() {
-            totals.first = Some(first.to_vec());
-        }
-        totals.last = Some((last.to_vec(), block.tag(block.len() - 1)));
-        Ok(())
     }
 
     fn verify_totals(&self, totals: &Totals, tombstones: &Fragments, blocks: usize) -> Result<()> {
@@ -303,7 +394,8 @@ impl Table {
                 return differ("sequence numbers", &format!("{seqs:?}"), &format!("{told:?}"));
             }
         }
-        let points = totals.first.clone().zip(totals.last.clone().map(|(key, _)| Bound::Included(key)));
+        let key = |end: &Option<(Vec<u8>, Tag)>| end.as_ref().map(|(key, _)| key.clone());
+        let points = key(&totals.first).zip(key(&totals.last).map(Bound::Included));
         let ranges = tombstones.iter().next().zip(tombstones.iter().next_back());
         let ranges = ranges.map(|(a, b)| (a.start.clone(), b.end.clone().map_or(Bound::Unbounded, Bound::Excluded)));
         let bounds = points.into_iter().chain(ranges).reduce(|a, b| (a.0.min(b.0), max_upper(&a.1, &b.1).clone()));
@@ -315,4 +407,17 @@ impl Table {
         }
         Ok(())
     }
+}
+
+/// Checks that a block lies behind those in front of it, of which the last separator is `after`.
+fn verify_order(before: &Totals, block: &Totals, after: &[u8]) -> Result<()> {
+    let (Some((key, tag)), Some((first, first_tag))) = (&before.last, &block.first) else { return Ok(()) };
+    if cmp_internal(key, *tag, first, *first_tag) != Ordering::Less {
+        return Err(Error::corruption("a block begins before the one in front of it ends"));
+    }
+    let spans = first == key && first.as_slice() == after;
+    if first.as_slice() <= after && !spans {
+        return Err(Error::corruption("a block begins before the separator in front of it"));
+    }
+    Ok(())
 }
