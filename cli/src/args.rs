@@ -5,12 +5,14 @@ use std::str::FromStr;
 
 use clap::{ArgAction, Args};
 use lignite::internals::key::KeyRange;
-use lignite::{CfOptions, Codec, Compression, FilterPolicy};
+use lignite::{CfOptions, Compression, FilterPolicy};
 
-use crate::exit::{Exit, Failure};
+use crate::choice::parse_codec;
+use crate::exit::Failure;
 use crate::output::{Color, Format};
 use crate::progress::Mode;
 use crate::text::{self, Style};
+use crate::units::Size;
 
 /// What every command takes.
 #[derive(Args, Clone, Copy, Debug, Default)]
@@ -127,44 +129,6 @@ impl FromStr for Bytes {
     }
 }
 
-/// A number of bytes as typed: `16384`, `16KiB`, `4MB`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Size(pub u64);
-
-impl FromStr for Size {
-    type Err = String;
-    fn from_str(typed: &str) -> Result<Size, String> {
-        let digits = typed.len() - typed.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-        let (number, unit) = typed.split_at(digits);
-        let scale: u64 = match unit.trim_start() {
-            "" | "B" => 1,
-            "kB" | "KB" => 1000,
-            "MB" => 1000 * 1000,
-            "GB" => 1000 * 1000 * 1000,
-            "KiB" => 1 << 10,
-            "MiB" => 1 << 20,
-            "GiB" => 1 << 30,
-            other => return Err(format!("unknown unit {other:?}; use B, kB, MB, GB, KiB, MiB or GiB")),
-        };
-        let number: u64 = number.parse().map_err(|_| "expected a number and a unit, such as 16KiB".to_string())?;
-        number.checked_mul(scale).map(Size).ok_or_else(|| "too large".to_string())
-    }
-}
-
-/// Bytes a second as typed: `100MB/s`, `50MB`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rate(pub u64);
-
-impl FromStr for Rate {
-    type Err = String;
-    fn from_str(typed: &str) -> Result<Rate, String> {
-        match typed.strip_suffix("/s").unwrap_or(typed).parse()? {
-            Size(0) => Err("a rate of 0 would never end".to_string()),
-            Size(bytes) => Ok(Rate(bytes)),
-        }
-    }
-}
-
 /// Options of a column family.
 #[derive(Args, Clone, Debug, Default)]
 pub struct FamilyOptions {
@@ -247,23 +211,6 @@ impl FamilyOptions {
     }
 }
 
-/// A codec by its name. A name that is promised for later, or that no codec of this version has, is
-/// "not supported" (code 6); a malformed level is a wrong argument (code 2).
-pub fn parse_codec(typed: &str) -> Result<Codec, Failure> {
-    let name = typed.split([':', '+']).next().unwrap_or(typed);
-    if !matches!(name, "none" | "lz4" | "lz4hc" | "snappy" | "zstd" | "brotli") || typed.contains('+') {
-        return Err(Failure::new(
-            Exit::Unsupported,
-            format!(
-                "codec {typed:?} is not supported by this version; it has none, lz4, lz4hc, snappy, zstd and brotli"
-            ),
-        ));
-    }
-    let codec: Codec = typed.parse().map_err(|e| Failure::usage(format!("codec {typed:?}: {e}")))?;
-    codec.validate().map_err(|e| Failure::usage(format!("codec {typed:?}: {e}")))?;
-    Ok(codec)
-}
-
 fn parse_filter(typed: &str) -> Result<FilterPolicy, String> {
     let (name, bits) = match typed.split_once(':') {
         Some((name, bits)) => (name, Some(bits)),
@@ -281,33 +228,10 @@ fn parse_filter(typed: &str) -> Result<FilterPolicy, String> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use lignite::Codec;
+
     use super::*;
-
-    #[test]
-    fn sizes() {
-        assert_eq!("16KiB".parse(), Ok(Size(16384)));
-        assert_eq!("4096".parse(), Ok(Size(4096)));
-        assert_eq!("2 MB".parse(), Ok(Size(2_000_000)));
-        assert_eq!("100MB/s".parse(), Ok(Rate(100_000_000)));
-        assert!("0".parse::<Rate>().is_err());
-        for bad in ["", "K", "1K", "-1", "1.5MiB", "99999999999GiB"] {
-            assert!(bad.parse::<Size>().is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn codecs_that_are_not_built_have_their_own_code() {
-        assert_eq!(parse_codec("zstd:-7").unwrap(), Codec::Zstd { level: -7 });
-        assert_eq!(parse_codec("lz4hc").unwrap(), Codec::Lz4hc { level: 9 });
-        assert_eq!(parse_codec("lz4hc:12").unwrap(), Codec::Lz4hc { level: 12 });
-        assert_eq!(parse_codec("brotli").unwrap(), Codec::Brotli { quality: 4 });
-        for name in ["zstd:3+dict", "zstd+dict:64KiB", "lzma"] {
-            assert_eq!(parse_codec(name).unwrap_err().exit(), Exit::Unsupported, "{name}");
-        }
-        for name in ["zstd:99", "brotli:12", "zstd:x", "lz4:1", "lz4hc:0", "lz4hc:13"] {
-            assert_eq!(parse_codec(name).unwrap_err().exit(), Exit::Usage, "{name}");
-        }
-    }
+    use crate::exit::Exit;
 
     #[test]
     fn ranges_are_what_lies_within_all_ends() {

@@ -8,6 +8,7 @@ use crate::exit::Outcome;
 mod cf;
 mod check;
 mod checkpoint;
+mod codec;
 mod compact;
 mod completions;
 mod count;
@@ -61,6 +62,7 @@ pub enum Command {
     Salvage(salvage::Args),
     Compact(compact::Args),
     Flush(flush::Args),
+    Codec(codec::Args),
     Checkpoint(checkpoint::Args),
     Completions(completions::Args),
     Help(help::Args),
@@ -89,6 +91,7 @@ pub fn run(command: Command, context: &Context, cli: &mut clap::Command) -> Outc
         Command::Salvage(args) => salvage::run(&args, context),
         Command::Compact(args) => compact::run(&args, context),
         Command::Flush(args) => flush::run(&args, context),
+        Command::Codec(args) => codec::run(&args, context),
         Command::Checkpoint(args) => checkpoint::run(&args, context),
         Command::Completions(args) => completions::run(&args, context, cli),
         Command::Help(args) => help::run(&args, context, cli),

@@ -1,0 +1,166 @@
+//! Candidates side by side: the rows of `codec bench` and `codec compare`, their table and their chart.
+
+use serde::Serialize;
+
+use crate::chart::{self, Chart, Mark};
+use crate::exit::Failure;
+use crate::output::{self, Cell, Table};
+use crate::stream::Sink;
+
+/// One candidate with its figures.
+#[derive(Clone, Serialize)]
+pub struct Row {
+    /// The codec with its level.
+    pub codec: String,
+    /// Size of a block before compression.
+    pub block_size: u64,
+    /// Bytes of its dictionary.
+    pub dictionary_bytes: Option<u64>,
+    /// Blocks measured.
+    pub blocks: u64,
+    /// Blocks of which a part stayed raw.
+    pub raw_blocks: Option<u64>,
+    /// Bytes before.
+    pub raw_bytes: u64,
+    /// Bytes after.
+    pub stored_bytes: u64,
+    /// Time to compress all of them.
+    pub encode_nanos: u64,
+    /// Time to decompress all of them.
+    pub decode_nanos: u64,
+    /// The median block.
+    pub decode_p50_nanos: u64,
+    /// One block of a hundred takes longer.
+    pub decode_p99_nanos: u64,
+    /// True if no other row is both smaller and faster to read.
+    pub pareto: bool,
+    /// What is in force, or what is advised.
+    #[serde(skip)]
+    pub ring: Option<&'static str>,
+}
+
+impl Row {
+    /// What to call it, with the block size if that differs among the rows.
+    pub fn label(&self, with_block_size: bool) -> String {
+        let dictionary = if self.dictionary_bytes.is_some() { "+dict" } else { "" };
+        match with_block_size {
+            true => format!("{}{dictionary} {}", self.codec, short_size(self.block_size)),
+            false => format!("{}{dictionary}", self.codec),
+        }
+    }
+
+    /// Mean time to decode a block.
+    pub fn decode_nanos_per_block(&self) -> f64 {
+        self.decode_nanos as f64 / self.blocks.max(1) as f64
+    }
+
+    /// Stored bytes as a share of raw ones.
+    pub fn share(&self) -> f64 {
+        self.stored_bytes as f64 / self.raw_bytes.max(1) as f64
+    }
+}
+
+/// Marks the rows that no other beats in size and in the time to decode a block.
+pub fn mark_front(rows: &mut [Row]) {
+    let front = chart::front(&rows.iter().map(|r| (r.share(), r.decode_nanos_per_block())).collect::<Vec<_>>());
+    rows.iter_mut().zip(front).for_each(|(row, is_on_front)| row.pareto = is_on_front);
+}
+
+/// The rows for people and for programs.
+pub fn table(rows: &[Row]) -> Table {
+    let mut table = Table::new(&[
+        "codec",
+        "block",
+        "dictionary",
+        "blocks",
+        "raw",
+        "stored",
+        "ratio",
+        "encode MB/s",
+        "decode MB/s",
+        "decode p50",
+        "decode p99",
+        "pareto",
+    ]);
+    for row in rows {
+        table.row(vec![
+            Cell::text(&row.codec),
+            Cell::Bytes(row.block_size),
+            row.dictionary_bytes.map_or(Cell::Empty, Cell::Bytes),
+            Cell::Count(row.blocks),
+            Cell::Bytes(row.raw_bytes),
+            Cell::Bytes(row.stored_bytes),
+            Cell::ratio(row.raw_bytes, row.stored_bytes),
+            rate(row.raw_bytes, row.encode_nanos),
+            rate(row.raw_bytes, row.decode_nanos),
+            Cell::Nanos(row.decode_p50_nanos),
+            Cell::Nanos(row.decode_p99_nanos),
+            Cell::text(match (row.pareto, row.ring) {
+                (true, None) => "*".to_string(),
+                (false, None) => String::new(),
+                (true, Some(word)) => format!("* {word}"),
+                (false, Some(word)) => word.to_string(),
+            }),
+        ]);
+    }
+    table
+}
+
+fn rate(bytes: u64, nanos: u64) -> Cell {
+    if nanos == 0 { Cell::Empty } else { Cell::Number(1e3 * bytes as f64 / nanos as f64, 0) }
+}
+
+/// The chart of the rows.
+pub fn chart(title: String, facts: Vec<String>, rows: &[Row]) -> String {
+    let has_sizes = rows.iter().any(|r| r.block_size != rows[0].block_size);
+    let marks = rows
+        .iter()
+        .map(|row| Mark {
+            label: row.label(has_sizes),
+            codec: row.codec.split(':').next().unwrap_or_default().to_string(),
+            has_dictionary: row.dictionary_bytes.is_some(),
+            decode_nanos: row.decode_nanos_per_block(),
+            share: row.share(),
+            ring: row.ring,
+            cells: vec![
+                output::bytes(row.block_size),
+                row.dictionary_bytes.map_or("-".to_string(), output::bytes),
+                format!("{:.1} %", 100.0 * row.share()),
+                format!("{:.2}x", row.raw_bytes as f64 / row.stored_bytes.max(1) as f64),
+                format!("{:.0} MB/s", 1e3 * row.raw_bytes as f64 / row.encode_nanos.max(1) as f64),
+                format!("{:.0} MB/s", 1e3 * row.raw_bytes as f64 / row.decode_nanos.max(1) as f64),
+                chart::nanos(row.decode_nanos_per_block()),
+                chart::nanos(row.decode_p50_nanos as f64),
+                chart::nanos(row.decode_p99_nanos as f64),
+            ],
+        })
+        .collect();
+    let columns = vec!["block", "dictionary", "size", "ratio", "encode", "decode", "mean block", "p50", "p99"];
+    chart::page(&Chart { title, facts, columns, marks })
+}
+
+/// A file for a chart, made before anything is measured: a name that cannot be written is said at once.
+pub fn chart_file(path: Option<&str>, replace: bool) -> Result<Option<Sink>, Failure> {
+    match path {
+        None => Ok(None),
+        Some("-") => Err(Failure::usage("a chart goes to a file, not to standard output")),
+        Some(path) => Sink::create(path, replace).map(Some),
+    }
+}
+
+/// Writes the chart to its file.
+pub fn write_chart(sink: Option<Sink>, page: impl FnOnce() -> String) -> Result<(), Failure> {
+    if let Some(mut sink) = sink {
+        sink.write(page().as_bytes())?;
+        sink.finish()?;
+    }
+    Ok(())
+}
+
+fn short_size(bytes: u64) -> String {
+    match bytes {
+        n if n.is_multiple_of(1 << 20) && n > 0 => format!("{}M", n >> 20),
+        n if n.is_multiple_of(1 << 10) && n > 0 => format!("{}K", n >> 10),
+        n => format!("{n}B"),
+    }
+}
