@@ -10,6 +10,7 @@ mod log;
 mod reference;
 mod sizes;
 mod solo;
+mod subframes;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -45,6 +46,8 @@ enum Command {
     Mixed(solo::MixedOptions),
     /// Write from several threads, each record synced
     Sync(solo::SyncOptions),
+    /// Hold large blocks of small frames against small blocks
+    Subframes(subframes::SubframeOptions),
     /// Compare the two ways to append to the log
     Log(log::LogOptions),
 }
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Command::Scan(options) => solo::scan(options),
         Command::Mixed(options) => solo::mixed(options),
         Command::Sync(options) => solo::sync(options),
+        Command::Subframes(options) => subframes::run(options),
         Command::Log(options) => log::run(options),
     };
     match result {
