@@ -7,6 +7,7 @@
 )]
 
 mod log;
+mod profiles;
 mod reference;
 mod sizes;
 mod solo;
@@ -36,6 +37,8 @@ enum Command {
     },
     /// Hold the files of a database with every record set against R
     Size(sizes::SizeOptions),
+    /// Make a database of every record set with every objective: bytes, and time of decoding
+    Profiles(profiles::ProfileOptions),
     /// Load records
     Fill(solo::FillOptions),
     /// Read existing keys at random
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
     let result = match &Arguments::parse().command {
         Command::Reference { data } => reference::run(data),
         Command::Size(options) => sizes::run(options),
+        Command::Profiles(options) => profiles::run(options),
         Command::Fill(options) => solo::fill(options),
         Command::Read(options) => solo::read(options),
         Command::Scan(options) => solo::scan(options),

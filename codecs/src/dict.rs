@@ -88,31 +88,9 @@ impl Dictionary {
     /// Samples of fewer than eight bytes are passed over. Fails if fewer than
     /// [`TRAINING_SAMPLES_MIN`] are left, or if they have too little in common.
     pub fn train(samples: &[&[u8]], max_size: usize) -> Result<Dictionary, CodecError> {
-        // The trainer hashes eight bytes at a time, and counts on every sample to have them.
-        const SAMPLE_LEN_MIN: usize = 8;
-        // The trainer's own least size.
-        const TRAINED_LEN_MIN: usize = 256;
-        if !(TRAINED_LEN_MIN..=DICTIONARY_LEN_MAX).contains(&max_size) {
-            return Err(refused(format!(
-                "a trained dictionary of {max_size} bytes is not between {TRAINED_LEN_MIN} and {DICTIONARY_LEN_MAX}"
-            )));
-        }
-        let used = || samples.iter().filter(|sample| sample.len() >= SAMPLE_LEN_MIN);
-        let lens: Vec<usize> = used().map(|sample| sample.len()).collect();
-        if lens.len() < TRAINING_SAMPLES_MIN {
-            return Err(refused(format!(
-                "training needs at least {TRAINING_SAMPLES_MIN} samples of {SAMPLE_LEN_MIN} bytes or more; there are {}",
-                lens.len()
-            )));
-        }
-        let total = lens.iter().fold(0usize, |total, len| total.saturating_add(*len));
-        if total > TRAINING_LEN_MAX {
-            return Err(refused(format!("{total} bytes of samples are too many; at most {TRAINING_LEN_MAX} are used")));
-        }
-        let (mut joined, mut bytes) = (Vec::new(), Vec::new());
-        joined.try_reserve_exact(total).map_err(|_| CodecError::out_of_memory(total))?;
+        let Gathered { joined, lens, total } = gather(samples, max_size)?;
+        let mut bytes = Vec::new();
         bytes.try_reserve_exact(max_size).map_err(|_| CodecError::out_of_memory(max_size))?;
-        used().for_each(|sample| joined.extend_from_slice(sample));
         zstd_safe::train_from_buffer(&mut bytes, &joined, &lens).map_err(|code| {
             refused(format!(
                 "{} samples of {total} bytes in all do not make a dictionary; give more or longer ones ({})",
@@ -121,6 +99,21 @@ impl Dictionary {
             ))
         })?;
         bytes.truncate(max_size);
+        Dictionary::from_bytes(bytes)
+    }
+
+    /// A dictionary of at most `max_size` bytes with the samples' own content, chosen at even distances, under
+    /// statistics that are taken of them all. Costs about 5 ms a MiB of samples, a twentieth of
+    /// [`train`](Dictionary::train), and has most of its gain.
+    ///
+    /// Fails as [`train`](Dictionary::train) does.
+    pub fn finalize(samples: &[&[u8]], max_size: usize, level: i32) -> Result<Dictionary, CodecError> {
+        let Gathered { joined, lens, total } = gather(samples, max_size)?;
+        // What the header and the statistics take, at most; the content's beginning would be cut off for them.
+        const HEADER_LEN_MAX: usize = 512;
+        let content_len = max_size.saturating_sub(HEADER_LEN_MAX).max(TRAINED_LEN_MIN.min(max_size)).min(total);
+        let content = spread(&joined, content_len);
+        let bytes = crate::zdict::finalize(&content, &joined, &lens, max_size, level)?;
         Dictionary::from_bytes(bytes)
     }
 
@@ -195,6 +188,55 @@ impl fmt::Debug for Dictionary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Dictionary({} bytes, hash {:016x})", self.bytes().len(), self.hash())
     }
+}
+
+/// The trainer's own least size.
+const TRAINED_LEN_MIN: usize = 256;
+
+/// Samples back to back, as trainers take them.
+struct Gathered {
+    joined: Vec<u8>,
+    lens: Vec<usize>,
+    total: usize,
+}
+
+fn gather(samples: &[&[u8]], max_size: usize) -> Result<Gathered, CodecError> {
+    // Trainers hash eight bytes at a time, and count on every sample to have them.
+    const SAMPLE_LEN_MIN: usize = 8;
+    if !(TRAINED_LEN_MIN..=DICTIONARY_LEN_MAX).contains(&max_size) {
+        return Err(refused(format!(
+            "a trained dictionary of {max_size} bytes is not between {TRAINED_LEN_MIN} and {DICTIONARY_LEN_MAX}"
+        )));
+    }
+    let used = || samples.iter().filter(|sample| sample.len() >= SAMPLE_LEN_MIN);
+    let lens: Vec<usize> = used().map(|sample| sample.len()).collect();
+    if lens.len() < TRAINING_SAMPLES_MIN {
+        return Err(refused(format!(
+            "training needs at least {TRAINING_SAMPLES_MIN} samples of {SAMPLE_LEN_MIN} bytes or more; there are {}",
+            lens.len()
+        )));
+    }
+    let total = lens.iter().fold(0usize, |total, len| total.saturating_add(*len));
+    if total > TRAINING_LEN_MAX {
+        return Err(refused(format!("{total} bytes of samples are too many; at most {TRAINING_LEN_MAX} are used")));
+    }
+    let mut joined = Vec::new();
+    joined.try_reserve_exact(total).map_err(|_| CodecError::out_of_memory(total))?;
+    used().for_each(|sample| joined.extend_from_slice(sample));
+    Ok(Gathered { joined, lens, total })
+}
+
+/// `len` bytes of `joined`, in pieces of 1 KiB at even distances.
+fn spread(joined: &[u8], len: usize) -> Vec<u8> {
+    const PIECE_LEN: usize = 1 << 10;
+    let pieces = len.div_ceil(PIECE_LEN).max(1);
+    let mut content = Vec::with_capacity(len);
+    for piece in 0..pieces {
+        let from = joined.len() * piece / pieces;
+        let want = PIECE_LEN.min(len - content.len()).min(joined.len() - from);
+        content.extend_from_slice(&joined[from..from + want]);
+    }
+    content
 }
 
 const LEVELS: usize = (LEVEL_MAX - LEVEL_MIN + 1) as usize;

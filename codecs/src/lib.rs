@@ -69,7 +69,7 @@
 //! assert_eq!(&back, b"block");
 //! # Ok::<(), CodecError>(())
 //! ```
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod brotli;
 mod codec;
@@ -84,6 +84,7 @@ mod output;
 mod registry;
 mod scratch;
 mod snappy;
+mod zdict;
 mod zstd;
 
 pub use codec::{BLOCK_LEN_MAX, Codec, codec_name, compress, decompress, is_known, takes_dictionary};

@@ -18,7 +18,7 @@
 
 #![allow(clippy::disallowed_types, reason = "a slot's lock is held for a clone or a move, never over a wait or a call")]
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::PoisonError;
 
 use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -75,6 +75,8 @@ struct Policy<V> {
     /// Filled slots.
     filled: usize,
     charged: u64,
+    /// What several have in common and is charged once: its bytes, and how many hold it.
+    shared: BTreeMap<u64, (u64, u64)>,
 }
 
 struct Place<V> {
@@ -86,7 +88,7 @@ impl<V: Clone + Send + Sync + Weigh> BlockCache<V> {
     /// A cache for `capacity` bytes.
     pub fn new(capacity: u64) -> BlockCache<V> {
         BlockCache {
-            policy: Mutex::new(Policy { queue: VecDeque::new(), filled: 0, charged: 0 }),
+            policy: Mutex::new(Policy { queue: VecDeque::new(), filled: 0, charged: 0, shared: BTreeMap::new() }),
             capacity,
             limit: AtomicU64::new(capacity),
             usage: AtomicU64::new(0),
@@ -236,15 +238,43 @@ impl<V: Clone + Send + Sync + Weigh> BlockCache<V> {
         self.lend(|charged| charged.saturating_sub(bytes));
     }
 
+    /// As [`BlockCache::charge`] for something known by `id` that several may hold: it is charged to the first.
+    pub fn charge_shared(&self, id: u64, bytes: u64) {
+        self.lend_to(|policy| {
+            let held = policy.shared.entry(id).or_insert((bytes, 0));
+            held.1 += 1;
+            if held.1 == 1 {
+                policy.charged = policy.charged.saturating_add(bytes);
+            }
+        });
+    }
+
+    /// Takes back what [`BlockCache::charge_shared`] lent; the last holder gives it.
+    pub fn uncharge_shared(&self, id: u64) {
+        self.lend_to(|policy| {
+            let Some(held) = policy.shared.get_mut(&id) else { return };
+            held.1 = held.1.saturating_sub(1);
+            if held.1 == 0 {
+                let bytes = held.0;
+                policy.shared.remove(&id);
+                policy.charged = policy.charged.saturating_sub(bytes);
+            }
+        });
+    }
+
     /// Bytes that are lent out.
     pub fn charged(&self) -> u64 {
         self.policy.lock().charged
     }
 
     fn lend(&self, change: impl FnOnce(u64) -> u64) {
+        self.lend_to(|policy| policy.charged = change(policy.charged));
+    }
+
+    fn lend_to(&self, change: impl FnOnce(&mut Policy<V>)) {
         let mut out = Vec::new();
         let mut policy = self.policy.lock();
-        policy.charged = change(policy.charged);
+        change(&mut policy);
         self.limit.store(self.capacity.saturating_sub(policy.charged).max(self.capacity / 16), Relaxed);
         self.make_room(&mut policy, &mut out);
         drop(policy);
@@ -432,6 +462,13 @@ mod tests {
         cache.charge(1 << 30);
         assert!(cache.usage() <= 1 << 16);
         cache.uncharge((1 << 30) + (1 << 19));
+        assert_eq!(cache.charged(), 0);
+        (0..3).for_each(|_| cache.charge_shared(7, 100));
+        cache.charge_shared(8, 10);
+        assert_eq!(cache.charged(), 110, "what three hold is charged once");
+        (0..2).for_each(|_| cache.uncharge_shared(7));
+        assert_eq!(cache.charged(), 110);
+        [7, 8, 9].into_iter().for_each(|id| cache.uncharge_shared(id));
         assert_eq!(cache.charged(), 0);
         (0..1000).for_each(|i| cache.insert(&shelf, i, Bytes(16 << 10)));
         assert!(cache.usage() > 1 << 19);

@@ -13,8 +13,9 @@ use crate::iter::merge::Merge;
 use crate::memtable::Memtable;
 use crate::options::Depth;
 use crate::sync::Arc;
-use crate::table::{TableBuilder, TableWriteOptions};
+use crate::table::TableBuilder;
 use crate::tombstone::Fragments;
+use crate::tune::Request;
 use crate::version::TableMeta;
 
 /// Writes `memtables` (oldest first) into one table; none if nothing of them is left.
@@ -31,7 +32,14 @@ pub fn run(context: &JobContext<'_>, memtables: &[Arc<Memtable>]) -> Result<Opti
         context.dir,
         number,
         context.db_id,
-        TableWriteOptions::for_depth(context.options, Depth::Young),
+        context.tuning.table_options(&Request {
+            options: context.options,
+            depth: Depth::Young,
+            zeroed: false,
+            inputs: &[],
+            clock: &*context.clock,
+            pressed: context.pressed,
+        }),
         context.clock.unix_seconds(),
         context.family.clone(),
         0,
@@ -96,6 +104,7 @@ mod tests {
     use crate::fs::mem::MemFs;
     use crate::key::SeqNo;
     use crate::read::testing::{DB_ID, DIR, Random, World, check_view};
+    use crate::tune::Tuning;
     use crate::version::{TableFile, Version};
 
     fn flush(
@@ -114,6 +123,8 @@ mod tests {
             metrics: &world.metrics,
             family: &world.family,
             options: &world.options,
+            tuning: &Tuning::default(),
+            pressed: false,
             visible: published,
             snapshots: snapshots.to_vec(),
             next_file: &next_file,

@@ -15,7 +15,7 @@ macro_rules! door {
 door! {
     batch, cache, check, checksum, clock, coding, compaction, error, event, field, filename, flush, frame, fs, header, iter,
     key, memtable, metrics, options, pool, read, record, recovery, repair, sabotage, slice, store, sync, table, tables,
-    tombstone,
+    tombstone, tune,
     version, wal, worker, write,
 }
 

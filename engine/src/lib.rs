@@ -96,6 +96,7 @@ mod sync;
 mod table;
 mod tables;
 mod tombstone;
+mod tune;
 mod version;
 mod wal;
 mod worker;
@@ -104,20 +105,24 @@ mod write;
 pub use check::{CheckOptions, CheckProgress, CheckReport, Problem};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use db::{
-    Builder, ColumnFamily, Commit, Cursor, DamagedFile, Db, Entry, FamilyStats, Health, IngestReport, Iter, LevelStats,
-    LogStats, ManifestStats, MemoryStats, Reader, Snapshot, SnapshotStats, Stats, TableInfo, WriteBatch,
+    Advice, Builder, ColumnFamily, Commit, CompareOptions, Comparison, CompressionReport, Cursor, DamagedFile, Db,
+    DictionaryUse, Entry, FamilyStats, Health, IngestReport, Iter, LevelStats, LogStats, ManifestStats, MemoryStats,
+    Reader, RecompressDictionary, RecompressOptions, RecompressProgress, RecompressReport, Snapshot, SnapshotStats,
+    Stats, TableInfo, TrainedDictionary, WriteBatch,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use event::{Event, EventListener};
 pub use key::{BATCH_LEN_MAX, FAMILY_NAME_LEN_MAX, KEY_LEN_MAX, VALUE_LEN_MAX};
 pub use metrics::{CodecCounters, Counters};
 pub use options::{
-    BlockCodec, CfOptions, Codec, Compression, Durability, FilterPolicy, LogMode, LogRecovery, Options, register_codec,
+    BlockCodec, CfOptions, Codec, Compression, DictionaryPolicy, Durability, FilterPolicy, LogMode, LogRecovery,
+    Objective, Options, register_codec,
 };
 pub use recovery::RecoveryStats;
 pub use repair::salvage::SalvageReport;
 pub use repair::{Loss, RepairProgress, RepairReport};
 pub use slice::Slice;
+pub use tune::measure::{Candidate, Measured};
 
 #[cfg(test)]
 mod tests {

@@ -339,6 +339,87 @@ pub enum FilterPolicy {
     },
 }
 
+/// Whether blocks of the deeper levels are compressed with a dictionary: what blocks of the family have in
+/// common, given to encoder and decoder alike. It makes small blocks nearly as small on disk as large ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DictionaryPolicy {
+    /// None.
+    None,
+    /// Compactions below the young levels sample their inputs, make a dictionary, and use it if blocks that it
+    /// was not made of are at least 3 % smaller with it, the copy in each table counted. For Zstandard and
+    /// high-effort LZ4.
+    Auto {
+        /// The most bytes of a dictionary, 256 to 1,048,576.
+        size: u32,
+    },
+    /// The same, also for plain LZ4, which encodes half as fast with a dictionary, and for users' own codecs.
+    /// Snappy and Brotli take none.
+    Wanted {
+        /// The most bytes of a dictionary, 256 to 1,048,576.
+        size: u32,
+    },
+}
+
+impl DictionaryPolicy {
+    /// Up to 64 KiB.
+    pub const DEFAULT: DictionaryPolicy = DictionaryPolicy::Auto { size: 64 << 10 };
+
+    /// The most bytes of a dictionary for blocks of this codec; none if it is to have none.
+    pub fn size_for(&self, codec: Codec) -> Option<usize> {
+        let (size, takes) = match *self {
+            DictionaryPolicy::None => return None,
+            DictionaryPolicy::Auto { size } => (size, matches!(codec, Codec::Zstd { .. } | Codec::Lz4hc { .. })),
+            DictionaryPolicy::Wanted { size } => (size, codec.takes_dictionary()),
+        };
+        takes.then_some(size as usize)
+    }
+}
+
+impl fmt::Display for DictionaryPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DictionaryPolicy::None => f.write_str("none"),
+            DictionaryPolicy::Auto { size } => write!(f, "auto:{size}"),
+            DictionaryPolicy::Wanted { size } => write!(f, "wanted:{size}"),
+        }
+    }
+}
+
+/// What a family wants of its compression. With an objective the engine chooses codec, level, block size and
+/// dictionary of each depth by measuring on the family's own blocks, and
+/// [`FamilyStats`](crate::FamilyStats) hold what it promised against what came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Objective {
+    /// The fewest bytes that an encoder of some 20 MB/s makes. For archives.
+    Smallest,
+    /// A tenth of a byte is worth a nanosecond of decoding a block: where LZ4 and Zstandard meet.
+    Balanced,
+    /// The shortest decoding at about the size that Zstandard 1 has.
+    FastestReads,
+    /// The fewest bytes such that decoding a block, which is what a cold point read does, takes at most this
+    /// long, in 99 blocks of a hundred.
+    Decode(Duration),
+}
+
+impl fmt::Display for Objective {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Objective::Smallest => f.write_str("smallest"),
+            Objective::Balanced => f.write_str("balanced"),
+            Objective::FastestReads => f.write_str("fastest-reads"),
+            Objective::Decode(budget) if budget.subsec_nanos() % 1000 == 0 => {
+                write!(f, "decode:{}us", budget.as_micros())
+            }
+            Objective::Decode(budget) => write!(f, "decode:{}ns", budget.as_nanos()),
+        }
+    }
+}
+
+/// The block size that the engine takes where nobody asks for another.
+pub const BLOCK_SIZE_DEFAULT: usize = 16 << 10;
+
 /// Options of a column family. They are kept with the database.
 ///
 /// ```
@@ -353,9 +434,18 @@ pub struct CfOptions {
     // All of them change speed and size, none changes meaning.
     /// Codecs by level. Default: LZ4 young, Zstandard 1 deep, Zstandard 3 at the bottom.
     pub compression: Compression,
-    /// Target size of a block before compression, 512 bytes to 16 MiB. Default: 16 KiB. Smaller
-    /// blocks make cold point reads cheaper and the files larger.
+    /// Target size of a block before compression, 512 bytes to 16 MiB. Smaller blocks make cold point
+    /// reads cheaper and the files larger. Default: 0, which is 16 KiB, and 8 KiB in tables whose dictionary
+    /// makes that as small.
     pub block_size: usize,
+    /// Dictionaries. Default: `Auto` with up to 64 KiB.
+    pub dictionary: DictionaryPolicy,
+    /// Lets values pass through a byte transpose before their codec where a sample says that it pays
+    /// (fixed-width numbers). Default: true.
+    pub transpose: bool,
+    /// What the engine should choose codecs, block sizes and dictionaries for, instead of what `compression`,
+    /// `block_size` and `dictionary` say. Default: none.
+    pub objective: Option<Objective>,
     /// Filters. Default: `Auto` with 10 bits a key.
     pub filter: FilterPolicy,
     /// Target size of a table, in bytes on disk. Default: 64 MiB.
@@ -375,7 +465,10 @@ impl Default for CfOptions {
     fn default() -> CfOptions {
         CfOptions {
             compression: Compression::default(),
-            block_size: 16 << 10,
+            block_size: 0,
+            dictionary: DictionaryPolicy::DEFAULT,
+            transpose: true,
+            objective: None,
             filter: FilterPolicy::Auto { bits_per_key: 10 },
             table_size: 64 << 20,
             level0_trigger: 4,
@@ -395,12 +488,26 @@ impl CfOptions {
     setters! {
         compression: Compression,
         block_size: usize,
+        dictionary: DictionaryPolicy,
+        transpose: bool,
         filter: FilterPolicy,
         table_size: u64,
         level0_trigger: usize,
         base_level_size: u64,
         fan_out: u32,
         tombstone_percent: u8,
+    }
+
+    /// Sets `objective`; see the field.
+    #[must_use]
+    pub fn objective(mut self, objective: Objective) -> Self {
+        self.objective = Some(objective);
+        self
+    }
+
+    /// The block size of tables without a dictionary.
+    pub fn plain_block_size(&self) -> usize {
+        if self.block_size == 0 { BLOCK_SIZE_DEFAULT } else { self.block_size }
     }
 
     /// One line that says where `given` differs from these; empty if nowhere.
@@ -414,6 +521,10 @@ impl CfOptions {
         compare("compression", self.compression.to_string(), given.compression.to_string());
         compare("min_saving", self.compression.min_saving.to_string(), given.compression.min_saving.to_string());
         compare("block_size", self.block_size.to_string(), given.block_size.to_string());
+        compare("dictionary", self.dictionary.to_string(), given.dictionary.to_string());
+        compare("transpose", self.transpose.to_string(), given.transpose.to_string());
+        let shown = |o: &Option<Objective>| o.map_or_else(|| "none".to_string(), |o| o.to_string());
+        compare("objective", shown(&self.objective), shown(&given.objective));
         compare("filter", format!("{:?}", self.filter), format!("{:?}", given.filter));
         compare("table_size", self.table_size.to_string(), given.table_size.to_string());
         compare("level0_trigger", self.level0_trigger.to_string(), given.level0_trigger.to_string());
@@ -432,7 +543,15 @@ impl CfOptions {
             }
             Ok(())
         };
-        within("block_size", self.block_size as u64, 512, 16 << 20)?;
+        if self.block_size != 0 {
+            within("block_size", self.block_size as u64, 512, 16 << 20)?;
+        }
+        if let DictionaryPolicy::Auto { size } | DictionaryPolicy::Wanted { size } = self.dictionary {
+            within("dictionary", u64::from(size), 256, 1 << 20)?;
+        }
+        if let Some(Objective::Decode(budget)) = self.objective {
+            within("objective decode, in nanoseconds,", budget.as_nanos() as u64, 200, 1_000_000_000)?;
+        }
         within("table_size", self.table_size, 4 << 10, 64 << 30)?;
         within("level0_trigger", self.level0_trigger as u64, 1, 1000)?;
         within("base_level_size", self.base_level_size, 4 << 10, 1 << 50)?;

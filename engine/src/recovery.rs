@@ -789,6 +789,8 @@ fn flush_families(context: &Context, found: &mut Found) -> Result<()> {
             metrics: &context.metrics,
             family: &family.metrics,
             options: &options,
+            tuning: &family.tuning,
+            pressed: false,
             visible: found.last_seq,
             snapshots: Vec::new(),
             next_file: &next_file,

@@ -19,14 +19,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use crate::compaction::picker::{self, PickerState};
-use crate::compaction::{Plan, RunningRange, executor};
+use crate::compaction::{Order, Plan, RunningRange, executor};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::flush;
 use crate::key::{FamilyId, KeyRange, SeqNo};
 use crate::metrics::LEVELS;
 use crate::sabotage::{self, Bug};
-use crate::store::{Change, Family, LiveLog, Store, WeakStore};
+use crate::store::{Change, Family, LiveLog, Store, WeakStore, pressure};
 use crate::sync::{self, Arc, Condvar, JoinHandle, Mutex, Weak};
 use crate::version::Version;
 use crate::version::edit::VersionEdit;
@@ -41,6 +41,11 @@ const RETRY_NO_SPACE_MAX: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(100);
 /// How long nothing must have been written and no job have ended before one begins that no limit asks for.
 const IDLE: Duration = Duration::from_secs(1);
+
+/// From this debt on families with an objective take what is quick to encode.
+const PRESSED: f64 = pressure::SLOWDOWN;
+/// The most bytes of tables that may owe the codec that their level wants.
+const OWED_MAX: u64 = 1 << 30;
 
 /// Schedules and runs background jobs of one store.
 pub struct Worker {
@@ -253,10 +258,15 @@ impl Worker {
     /// Compacts a range of a family down to its last level, on this thread: every table that is
     /// there now and touches the range is rewritten once at least.
     pub fn compact_range(&self, family: &Arc<Family>, range: &KeyRange) -> Result<()> {
+        self.compact_levels(family, range, LEVELS)
+    }
+
+    /// As [`Worker::compact_range`], for no levels but those down to `last`.
+    pub fn compact_levels(&self, family: &Arc<Family>, range: &KeyRange, last: usize) -> Result<()> {
         let store = self.store()?;
         let mut patience = Patience::new(&store, "other compactions have not come to their end");
         let begun = store.next_file();
-        let bottom = family.view().version.last_level().max(1);
+        let bottom = family.view().version.last_level().max(1).min(last);
         for level in 0..=bottom {
             // What came from above is to go on down; what others write meanwhile is not our affair.
             let is_last = |version: &Version| level >= version.last_level();
@@ -293,6 +303,40 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    /// Writes one table anew, on this thread, as `order` says for its depth; false if that has to wait for
+    /// other jobs. A table that is gone needs it no more.
+    pub fn rewrite(&self, family: &Arc<Family>, number: u64, order: impl FnOnce(&Plan) -> Arc<Order>) -> Result<bool> {
+        let store = self.store()?;
+        if let Some(e) = store.poisoned() {
+            return Err(e.clone());
+        }
+        let mut state = self.shared.state.lock();
+        state.check_open()?;
+        let version = family.view().version.clone();
+        let Some((level, table)) = version.tables().find(|(_, t)| t.number() == number) else { return Ok(true) };
+        let busy: BTreeSet<u64> = state.busy.iter().chain(state.excluded.keys()).copied().collect();
+        if let Some(e) = state.excluded.get(&number) {
+            return Err(e.clone());
+        }
+        let running: Vec<RunningRange> =
+            state.ranges.iter().filter(|(id, _)| *id == family.id).map(|(_, r)| r.clone()).collect();
+        let plan = picker::plan_rewrite(&version, &family.options(), &busy, &running, level, table);
+        let Some(mut plan) = plan else { return Ok(false) };
+        plan.family = family.id;
+        plan.order = Some(order(&plan));
+        claim(&mut state, family.id, &plan);
+        // It counts as no compaction: those that the levels want are not to wait for it.
+        state.running += 1;
+        drop(state);
+        run_job(&store, &self.shared, Job::Compact(family.clone(), plan)).map(|()| true)
+    }
+
+    /// Waits a little for other jobs.
+    pub fn wait_a_little(&self) {
+        let state = self.shared.state.lock();
+        let _ = self.shared.changed.wait_timeout(state, LOOK);
     }
 
     /// Numbers of tables that are the input of a running job.
@@ -609,7 +653,7 @@ fn run_job(store: &Arc<Store>, shared: &Shared, job: Job) -> Result<()> {
         }
         Job::Compact(family, plan) => {
             unclaim(&mut state, family.id, plan);
-            state.compactions -= 1;
+            state.compactions -= usize::from(plan.order.is_none());
             if outcome.is_ok() {
                 if let Some(range) = plan.running_range() {
                     let cursors = state.cursors.entry(family.id).or_default();
@@ -721,11 +765,19 @@ fn job_context<'a>(
         metrics: &store.context.metrics,
         family: &family.metrics,
         options,
+        tuning: &family.tuning,
+        pressed: store.debt() >= PRESSED && owed_bytes(family) < OWED_MAX,
         visible,
         snapshots: if sabotage::is(Bug::SnapshotsIgnored) { Vec::new() } else { store.snapshots.list() },
         next_file,
         cancelled,
     }
+}
+
+/// Bytes of the family's tables that are to be written anew with the codec of their level.
+pub fn owed_bytes(family: &Family) -> u64 {
+    let view = family.lend_view();
+    view.version.tables().filter(|(_, t)| t.meta.owes_codec).map(|(_, t)| t.meta.size).sum()
 }
 
 fn run_flush(store: &Arc<Store>, family: &Arc<Family>) -> Result<()> {

@@ -13,6 +13,7 @@ mod cli;
 mod cli_codec;
 mod cli_damage;
 mod compaction;
+mod compression;
 mod crash;
 mod damage;
 mod docs;

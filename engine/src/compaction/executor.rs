@@ -26,11 +26,13 @@ use crate::options::{CfOptions, Depth};
 use crate::read::cursor::{LevelCursor, Source};
 use crate::sabotage::{self, Bug};
 use crate::sync::Arc;
+use crate::sync::atomic::Ordering;
 use crate::table::CursorOptions;
 use crate::table::block::Block;
 use crate::table::{TableBuilder, TableWriteOptions};
 use crate::tables::Tables;
 use crate::tombstone::Fragments;
+use crate::tune::{self, Request, Tuning};
 use crate::version::{TableFile, TableMeta};
 
 /// How often a running compaction looks whether it has been cancelled, in entries.
@@ -56,6 +58,10 @@ pub struct JobContext<'a> {
     pub family: &'a Arc<FamilyMetrics>,
     /// The family's options.
     pub options: &'a CfOptions,
+    /// What the family has found out about its data.
+    pub tuning: &'a Tuning,
+    /// True if writers wait, so that what is written now had better be quick to encode.
+    pub pressed: bool,
     /// The published sequence number, read before `snapshots`.
     pub visible: SeqNo,
     /// Live snapshots, ascending.
@@ -133,8 +139,8 @@ fn move_tables(context: &JobContext<'_>, plan: &Plan, outcome: &mut Outcome) {
         for table in tables {
             let mut meta = table.meta.clone();
             let from = if *level == 0 { Depth::Young } else { plan.from_depth };
-            let compression = &context.options.compression;
-            meta.owes_codec |= compression.codec_at(from) != compression.codec_at(plan.depth);
+            let (options, raw) = (context.options, meta.raw_bytes);
+            meta.owes_codec |= tune::owes(options, from, plan.depth, raw);
             outcome.added.push((plan.to_level, meta));
             context.metrics.trivial_moves.inc();
         }
@@ -143,7 +149,7 @@ fn move_tables(context: &JobContext<'_>, plan: &Plan, outcome: &mut Outcome) {
 
 fn merge<'a>(context: &'a JobContext<'a>, plan: &'a Plan, outputs: &mut Outputs<'a>) -> Result<()> {
     let mut sources = Vec::new();
-    let mut all = Vec::new();
+    let (mut all, mut inputs) = (Vec::new(), Vec::new());
     let options = CursorOptions { fill_cache: false, read_ahead: true };
     for (level, tables) in &plan.inputs {
         for file in tables {
@@ -155,6 +161,7 @@ fn merge<'a>(context: &'a JobContext<'a>, plan: &'a Plan, outputs: &mut Outputs<
             if *level == 0 {
                 sources.push(Source::Table(table.cursor(options)));
             }
+            inputs.push(table);
         }
         if *level > 0 && !tables.is_empty() {
             let files: Vec<Arc<TableFile>> = tables.clone();
@@ -169,6 +176,18 @@ fn merge<'a>(context: &'a JobContext<'a>, plan: &'a Plan, outputs: &mut Outputs<
     outputs.tombstones = kept;
 
     let bottom = plan.bottom || sabotage::is(Bug::TombstonesDropEarly);
+    outputs.options = match &plan.order {
+        Some(order) => order.write.clone(),
+        None => context.tuning.table_options(&Request {
+            options: context.options,
+            depth: plan.depth,
+            zeroed: bottom,
+            inputs: &inputs,
+            clock: &*context.clock,
+            pressed: outputs.owes,
+        }),
+    };
+    drop(inputs);
     let mut retain = Retain::new(&context.snapshots, context.visible, bottom, &tombstones);
     let mut counts = Counts::default();
     let mut merge = Merge::new(sources);
@@ -176,10 +195,16 @@ fn merge<'a>(context: &'a JobContext<'a>, plan: &'a Plan, outputs: &mut Outputs<
     let mut last_key = LastKey::new();
     while merge.valid() {
         counts.read += 1;
-        if counts.read % CANCEL_CHECK == 0 && (context.cancelled)() {
-            return Err(Error::new(ErrorKind::Cancelled, "the compaction was cancelled"));
+        if counts.read % CANCEL_CHECK == 0 {
+            if is_cancelled(context, plan) {
+                return Err(Error::new(ErrorKind::Cancelled, "the compaction was cancelled"));
+            }
+            if let Some(order) = &plan.order {
+                order.limits.spend(&*context.clock, std::mem::take(&mut counts.unpaid));
+            }
         }
         let (key, tag, value) = merge.entry();
+        counts.unpaid += (key.len() + value.len()) as u64;
         let repeats = last_key.is_repeated_by(key);
         match retain.decide(repeats, key, tag) {
             Decision::Keep(tag) => {
@@ -194,6 +219,9 @@ fn merge<'a>(context: &'a JobContext<'a>, plan: &'a Plan, outputs: &mut Outputs<
         merge.next()?;
     }
     outputs.finish(None)?;
+    if let Some(order) = &plan.order {
+        order.limits.spend(&*context.clock, std::mem::take(&mut counts.unpaid));
+    }
     counts.check(plan)?;
     context.metrics.versions_dropped.add(counts.older);
     context.metrics.range_deleted_entries.add(counts.range_deleted);
@@ -208,6 +236,13 @@ struct Counts {
     older: u64,
     range_deleted: u64,
     tombstones: u64,
+    /// Bytes of keys and values that no limit has counted yet.
+    unpaid: u64,
+}
+
+/// True once somebody wants the job to end.
+fn is_cancelled(context: &JobContext<'_>, plan: &Plan) -> bool {
+    (context.cancelled)() || plan.order.as_ref().is_some_and(|o| o.limits.cancelled.load(Ordering::Relaxed))
 }
 
 impl Counts {
@@ -240,6 +275,8 @@ struct Outputs<'a> {
     context: &'a JobContext<'a>,
     plan: &'a Plan,
     options: TableWriteOptions,
+    /// True if what the level wants takes too long now: the tables are marked, to be rewritten later.
+    owes: bool,
     builder: Option<(TableBuilder<'a>, Sum)>,
     /// Numbers of files begun, for removal if the compaction fails.
     begun: Vec<u64>,
@@ -258,6 +295,10 @@ impl<'a> Outputs<'a> {
             context,
             plan,
             options: TableWriteOptions::for_depth(context.options, plan.depth),
+            owes: plan.order.is_none()
+                && context.pressed
+                && context.options.objective.is_some()
+                && plan.depth != Depth::Bottom,
             builder: None,
             begun: Vec::new(),
             done: Vec::new(),
@@ -353,7 +394,8 @@ impl<'a> Outputs<'a> {
         let Some((mut builder, sum)) = self.builder.take() else { return Ok(()) };
         builder.add_tombstones(&tombstones);
         builder.set_oldest_data(self.plan.oldest_data());
-        let meta = builder.finish()?;
+        let mut meta = builder.finish()?;
+        meta.owes_codec = self.owes;
         self.done.push(Output { meta, sum, tombstones });
         Ok(())
     }
@@ -373,7 +415,7 @@ impl<'a> Outputs<'a> {
             let mut before: Option<Arc<Block>> = None;
             cursor.seek_to_first()?;
             while let Some(block) = cursor.block().cloned() {
-                if (self.context.cancelled)() {
+                if is_cancelled(self.context, self.plan) {
                     return Err(Error::new(ErrorKind::Cancelled, "the compaction was cancelled"));
                 }
                 hashes.clear();

@@ -6,10 +6,14 @@
 
 use std::fmt;
 use std::ops::Bound;
+use std::time::Duration;
 
+use crate::clock::Clock;
 use crate::key::{self, FamilyId};
 use crate::options::Depth;
-use crate::sync::Arc;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{self, Arc, Mutex};
+use crate::table::TableWriteOptions;
 use crate::version::{TableFile, max_upper};
 
 pub mod executor;
@@ -35,6 +39,8 @@ pub enum Reason {
     Idle,
     /// Somebody asked for it.
     Manual,
+    /// Somebody asked for another codec, dictionary or block size.
+    Recompress,
 }
 
 impl Reason {
@@ -48,6 +54,7 @@ impl Reason {
             Reason::Codec => "codec",
             Reason::Idle => "idle",
             Reason::Manual => "manual",
+            Reason::Recompress => "recompress",
         }
     }
 
@@ -84,6 +91,65 @@ pub struct Plan {
     pub depth: Depth,
     /// Size at which an output ends, in bytes on disk.
     pub target_size: u64,
+    /// How somebody has asked for it to be done; none for as the options say.
+    pub order: Option<Arc<Order>>,
+}
+
+/// How tables are to be written, whatever the family's options say, and how fast.
+#[derive(Debug)]
+pub struct Order {
+    /// How.
+    pub write: TableWriteOptions,
+    /// How fast, and whether still.
+    pub limits: Arc<Limits>,
+}
+
+/// What holds a job back. Shared by jobs that belong together.
+#[derive(Debug, Default)]
+pub struct Limits {
+    /// Bytes of keys and values a second; 0 for no limit.
+    pub rate: u64,
+    /// Set to end the jobs.
+    pub cancelled: AtomicBool,
+    /// Bytes of keys and values read so far.
+    pub read: AtomicU64,
+    spent: Mutex<Spent>,
+}
+
+#[derive(Debug, Default)]
+struct Spent {
+    since: Option<Duration>,
+    bytes: u64,
+}
+
+impl Limits {
+    /// With so many bytes a second.
+    pub fn new(rate: u64) -> Limits {
+        Limits { rate, ..Limits::default() }
+    }
+
+    /// Counts bytes that were read, and sleeps as long as they are more than may have been by now.
+    pub fn spend(&self, clock: &dyn Clock, bytes: u64) {
+        /// So that who cancels need not wait long.
+        const STEP_MAX: Duration = Duration::from_millis(20);
+        self.read.fetch_add(bytes, Ordering::Relaxed);
+        if self.rate == 0 {
+            return;
+        }
+        let now = clock.now();
+        let due = {
+            let mut spent = self.spent.lock();
+            let since = *spent.since.get_or_insert(now);
+            spent.bytes += bytes;
+            since + Duration::from_secs_f64(spent.bytes as f64 / self.rate as f64)
+        };
+        let mut left = due.saturating_sub(now);
+        while !left.is_zero() && !self.cancelled.load(Ordering::Relaxed) {
+            let step = left.min(STEP_MAX);
+            sync::sleep(step);
+            left -= step;
+        }
+    }
 }
 
 impl Plan {

@@ -17,6 +17,7 @@ use crate::metrics::LEVELS;
 use crate::options::Depth;
 use crate::read::testing::{DB_ID, DIR, Random, World, check_view};
 use crate::sync::Arc;
+use crate::tune::Tuning;
 use crate::version::{TableFile, Version};
 
 /// All of levels `from..=to` into `to`.
@@ -37,6 +38,7 @@ fn plan(version: &Version, from: usize, to: usize, target_size: u64) -> Plan {
         from_depth: Depth::Deep,
         depth: if bottom { Depth::Bottom } else { Depth::Deep },
         target_size,
+        order: None,
     }
 }
 
@@ -57,6 +59,8 @@ fn execute(
         metrics: &world.metrics,
         family: &world.family,
         options: &world.options,
+        tuning: &Tuning::default(),
+        pressed: false,
         visible: published,
         snapshots: snapshots.to_vec(),
         next_file: &next_file,

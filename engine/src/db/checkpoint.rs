@@ -165,6 +165,8 @@ impl Db {
             metrics: &store.context.metrics,
             family: &family.metrics,
             options,
+            tuning: &family.tuning,
+            pressed: false,
             visible: seq,
             snapshots: Vec::new(),
             next_file,

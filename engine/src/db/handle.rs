@@ -6,7 +6,7 @@ use std::path::Path;
 use super::batch::WriteBatch;
 use super::commit::Commit;
 use super::family::{self, ColumnFamily};
-use super::inner::{Inner, check_family_name};
+use super::inner::{Inner, check_family_name, no_family};
 use super::iter::{Cursor, Iter};
 use super::snapshot::{Reader, Snapshot};
 use crate::error::{Error, ErrorKind, Result};
@@ -167,12 +167,7 @@ impl Db {
     /// Gives a family other options. They hold for blocks and tables written from now on; nothing
     /// is rewritten at once and everything stays readable.
     pub fn set_options(&self, name: &str, options: CfOptions) -> Result<()> {
-        options.validate()?;
-        self.inner.writer.exclusive(|x| {
-            let family = self.inner.store.family_named(name).ok_or_else(|| no_family(name))?;
-            let edit = VersionEdit { options_changed: vec![(family.id, options)], ..VersionEdit::default() };
-            self.inner.family_operation(x, &edit)
-        })
+        self.inner.set_options(name, options)
     }
 
     /// The names of all families, in the order they were made.
@@ -359,8 +354,4 @@ impl std::fmt::Debug for Db {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Db").field("path", &self.path()).finish_non_exhaustive()
     }
-}
-
-fn no_family(name: &str) -> Error {
-    Error::new(ErrorKind::NotFound, "there is no such column family").with_column_family(name)
 }

@@ -46,6 +46,16 @@ impl Inner {
         Ok(())
     }
 
+    /// Gives a family other options.
+    pub(super) fn set_options(&self, name: &str, options: CfOptions) -> Result<()> {
+        options.validate()?;
+        self.writer.exclusive(|x| {
+            let family = self.store.family_named(name).ok_or_else(|| no_family(name))?;
+            let edit = VersionEdit { options_changed: vec![(family.id, options)], ..VersionEdit::default() };
+            self.family_operation(x, &edit)
+        })
+    }
+
     pub(super) fn note_difference(&self, family: &Family, given: &CfOptions) {
         let kept = family.options();
         if *kept == *given {
@@ -146,4 +156,8 @@ fn remove_files(fs: &dyn Fs, dir: &Path) -> Result<()> {
     // Other people's files may be there.
     let _ = fs.remove_dir(dir);
     Ok(())
+}
+
+pub(super) fn no_family(name: &str) -> Error {
+    Error::new(ErrorKind::NotFound, "there is no such column family").with_column_family(name)
 }

@@ -9,6 +9,7 @@ mod builder;
 mod check;
 mod checkpoint;
 mod commit;
+mod compression;
 mod family;
 mod handle;
 mod ingest;
@@ -21,6 +22,10 @@ mod stats;
 pub use batch::WriteBatch;
 pub use builder::Builder;
 pub use commit::Commit;
+pub use compression::{
+    Advice, CompareOptions, Comparison, CompressionReport, DictionaryUse, RecompressDictionary, RecompressOptions,
+    RecompressProgress, RecompressReport, TrainedDictionary,
+};
 pub use family::ColumnFamily;
 pub use handle::Db;
 pub use ingest::IngestReport;

@@ -22,6 +22,7 @@ use crate::sync::Arc;
 use crate::table::wreck::{Wreck, forgivable};
 use crate::table::{TableBuilder, TableWriteOptions};
 use crate::tables::Tables;
+use crate::tune::Tuning;
 use crate::version::edit::FamilyRecord;
 use crate::version::{Origin, TableFile, TableMeta, Version};
 
@@ -238,6 +239,8 @@ impl Rebuild<'_> {
             metrics: &metrics,
             family: &self.metrics,
             options: &family.record.options,
+            tuning: &Tuning::default(),
+            pressed: false,
             visible: SEQ_MAX,
             snapshots: Vec::new(),
             next_file: &|| self.number(),

@@ -16,6 +16,7 @@ use crate::read::View;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Arc, Mutex, RwLock, point};
 use crate::tables::Tables;
+use crate::tune::Tuning;
 use crate::version::Version;
 use crate::version::edit::FamilyRecord;
 
@@ -27,6 +28,8 @@ pub struct Family {
     pub created_seq: SeqNo,
     /// Its counters.
     pub metrics: Arc<FamilyMetrics>,
+    /// What it has found out about its data.
+    pub tuning: Tuning,
     /// What a later version of Lignite has written about it, handed on.
     unknown: (UnknownFields, UnknownFields),
     name: RwLock<Arc<str>>,
@@ -58,6 +61,7 @@ impl Family {
             created_seq: record.created_seq,
             unknown: (record.unknown_options.clone(), record.unknown.clone()),
             metrics: family,
+            tuning: Tuning::default(),
             name: RwLock::new(name),
             options: RwLock::new(Arc::new(record.options)),
             view: ArcSwap::from_pointee(view),

@@ -25,14 +25,14 @@ use crate::table::block::BlockBuilder;
 use crate::table::filter::{self, TableFilter};
 use crate::table::footer::{DictionaryEntry, FEATURE_BASE, FEATURE_DICTIONARY, FEATURE_FILTERS, Footer};
 use crate::table::index::{self, BlockInfo};
-use crate::table::properties::Properties;
+use crate::table::properties::{Promise, Properties};
 use crate::tombstone::Fragments;
 use crate::version::{Origin, TableMeta, max_upper};
 
 /// Bytes are handed to the file in pieces of at least this size.
 const WRITE_LEN: usize = 1 << 20;
 /// How index, properties and dictionaries are compressed, whatever the family wants.
-const META_CODEC: Codec = Codec::Zstd { level: 3 };
+pub const META_CODEC: Codec = Codec::Zstd { level: 3 };
 
 /// Values of fewer bytes say too little about a filter.
 const PROBE_LEN_MIN: usize = 512;
@@ -56,6 +56,12 @@ pub struct TableWriteOptions {
     pub filter: TableFilter,
     /// A dictionary for blocks; a copy goes into the table.
     pub dictionary: Option<Dictionary>,
+    /// Lets values pass through a byte transpose where a sample says that it pays.
+    pub transpose: bool,
+    /// What whoever chose all this has promised.
+    pub promise: Promise,
+    /// The objective that it was chosen for by measuring; empty for none.
+    pub chosen_for: String,
 }
 
 impl TableWriteOptions {
@@ -72,9 +78,12 @@ impl TableWriteOptions {
             keys: cf.compression.keys.unwrap_or(values),
             values,
             min_saving: cf.compression.min_saving,
-            block_size: cf.block_size,
+            block_size: cf.plain_block_size(),
             filter,
             dictionary: None,
+            transpose: cf.transpose,
+            promise: Promise::default(),
+            chosen_for: String::new(),
         }
     }
 
@@ -184,6 +193,8 @@ impl<'a> TableBuilder<'a> {
             filter: TableFilter::None.to_string(),
             block_size: options.block_size as u64,
             dictionary: options.dictionary.as_ref().map_or(0, Dictionary::hash),
+            promise: options.promise,
+            chosen_for: options.chosen_for.clone(),
             ..Properties::default()
         };
         Ok(TableBuilder {
@@ -383,7 +394,9 @@ impl<'a> TableBuilder<'a> {
         let values = self.block.values();
         let entries = self.block.len() as u32;
         let at_block = |e: Error| e.with_file(&self.path).with_offset(offset);
-        self.frame.values_filter = self.probes.next(&self.frame, values).map_err(at_block)?;
+        if self.options.transpose {
+            self.frame.values_filter = self.probes.next(&self.frame, values).map_err(at_block)?;
+        }
         let out = &mut self.pending;
         let trailer =
             frame::encode(&self.frame, salt, &self.keys_raw, values, entries, Some(meter), out).map_err(at_block)?;

@@ -25,6 +25,19 @@ pub struct CodecBytes {
     pub stored: u64,
 }
 
+/// What was promised of a table's blocks when they were written. Zeros promise nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Promise {
+    /// Stored bytes for each MiB of keys and values.
+    pub stored_per_mib: u64,
+    /// Nanoseconds of decoding a block, on the average.
+    pub decode_nanos: u64,
+    /// The same that 99 blocks of a hundred stay within.
+    pub decode_nanos_p99: u64,
+    /// What the dictionary saves, in thousandths.
+    pub dictionary_gain: u64,
+}
+
 /// What a table says about its content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Properties {
@@ -62,6 +75,10 @@ pub struct Properties {
     pub hash_seed: u64,
     /// The hash of its dictionary; 0 for none.
     pub dictionary: u64,
+    /// What was promised of its blocks when they were written.
+    pub promise: Promise,
+    /// The objective that codec, block size and dictionary were chosen for by measuring; empty for none.
+    pub chosen_for: String,
     /// Parts of data blocks, by codec.
     pub codecs: Vec<CodecBytes>,
 }
@@ -86,13 +103,15 @@ impl Default for Properties {
             filter: String::new(),
             hash_seed: 0,
             dictionary: 0,
+            promise: Promise::default(),
+            chosen_for: String::new(),
             codecs: Vec::new(),
         }
     }
 }
 
 /// Field numbers of the plain counts, in the order of [`Properties::numbers`].
-const NUMBERS: [(u64, &str); 13] = [
+const NUMBERS: [(u64, &str); 17] = [
     (1, "entries"),
     (2, "deletes"),
     (3, "range_deletes"),
@@ -106,12 +125,19 @@ const NUMBERS: [(u64, &str); 13] = [
     (11, "oldest_data"),
     (12, "hash_seed"),
     (13, "dictionary"),
+    (14, "promised_stored_per_mib"),
+    (15, "promised_decode_nanos"),
+    (16, "promised_decode_nanos_p99"),
+    (17, "dictionary_gain"),
 ];
+/// From this one on they are left out where they are 0.
+const PROMISES: u64 = 14;
 const SMALLEST: u64 = 20;
 const LARGEST: u64 = 21;
 const COMPRESSION: u64 = 22;
 const FILTER: u64 = 23;
 const CODEC: u64 = 24;
+const CHOSEN_FOR: u64 = 25;
 
 impl Properties {
     /// Counts a part of a data block.
@@ -133,7 +159,9 @@ impl Properties {
     pub fn encode(&self, out: &mut Vec<u8>) {
         let mut copy = self.clone();
         for ((tag, _), value) in NUMBERS.into_iter().zip(copy.numbers()) {
-            put_varint_field(out, tag, false, *value);
+            if tag < PROMISES || *value != 0 {
+                put_varint_field(out, tag, false, *value);
+            }
         }
         put_field(out, SMALLEST, false, &self.smallest);
         let mut value = Vec::new();
@@ -151,6 +179,9 @@ impl Properties {
         put_field(out, LARGEST, false, &value);
         put_field(out, COMPRESSION, false, self.compression.as_bytes());
         put_field(out, FILTER, false, self.filter.as_bytes());
+        if !self.chosen_for.is_empty() {
+            put_field(out, CHOSEN_FOR, false, self.chosen_for.as_bytes());
+        }
         for c in &self.codecs {
             value.clear();
             value.push(c.codec);
@@ -169,6 +200,7 @@ impl Properties {
                 LARGEST => out.largest = field.parse(read_upper)?,
                 COMPRESSION => out.compression = text(field.value)?,
                 FILTER => out.filter = text(field.value)?,
+                CHOSEN_FOR => out.chosen_for = text(field.value)?,
                 CODEC => out.codecs.push(field.parse(|input| {
                     let codec = input.u8()?;
                     Ok(CodecBytes { codec, parts: input.varint()?, raw: input.varint()?, stored: input.varint()? })
@@ -194,6 +226,9 @@ impl Properties {
         out.push(("largest".into(), shown_upper(&self.largest)));
         out.push(("compression".into(), self.compression.clone()));
         out.push(("filter".into(), self.filter.clone()));
+        if !self.chosen_for.is_empty() {
+            out.push(("chosen_for".into(), self.chosen_for.clone()));
+        }
         for c in &self.codecs {
             let name = crate::frame::codec_name(c.codec);
             out.push((format!("codec {name}"), format!("{} parts, {} of {} bytes", c.parts, c.stored, c.raw)));
@@ -201,7 +236,7 @@ impl Properties {
         out
     }
 
-    fn numbers(&mut self) -> [&mut u64; 13] {
+    fn numbers(&mut self) -> [&mut u64; 17] {
         [
             &mut self.entries,
             &mut self.deletes,
@@ -216,6 +251,10 @@ impl Properties {
             &mut self.oldest_data,
             &mut self.hash_seed,
             &mut self.dictionary,
+            &mut self.promise.stored_per_mib,
+            &mut self.promise.decode_nanos,
+            &mut self.promise.decode_nanos_p99,
+            &mut self.promise.dictionary_gain,
         ]
     }
 }
@@ -258,8 +297,13 @@ mod tests {
 
     #[test]
     fn properties_round_trip_and_unknown_ones_are_skipped() {
-        let mut p =
-            Properties { entries: 9, smallest: b"a\xff".to_vec(), compression: "lz4".into(), ..Properties::default() };
+        let mut p = Properties {
+            entries: 9,
+            smallest: b"a\xff".to_vec(),
+            compression: "lz4".into(),
+            chosen_for: "balanced".into(),
+            ..Properties::default()
+        };
         p.count_part(1, 100, 50);
         p.count_part(0, 10, 10);
         p.count_part(1, 100, 40);

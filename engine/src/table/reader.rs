@@ -9,6 +9,7 @@
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::cache::{BlockCache, Shelf};
 use crate::checksum::place_salt;
@@ -183,13 +184,30 @@ impl Table {
         self.load_block(number)
     }
 
+    /// The time that decoding a block takes on this thread, the shortest of `times` attempts, without that of
+    /// reading it.
+    pub fn time_block(&self, number: usize, times: usize) -> Result<Duration> {
+        let clock = &*self.context.clock;
+        let handle = self.index.handle(number);
+        self.read_frame(handle, |table, bytes| {
+            let mut shortest = Duration::MAX;
+            for _ in 0..times.max(1) {
+                let begun = clock.now();
+                let block = table.decode_block(handle, bytes)?;
+                shortest = shortest.min(clock.now().saturating_sub(begun));
+                drop(block);
+            }
+            Ok(shortest)
+        })
+    }
+
     /// Roughly how many bytes of the file lie before `key`.
     pub fn approximate_offset(&self, key: &[u8]) -> u64 {
         let number = self.index.find(key);
         if number < self.index.len() { self.index.handle(number).offset } else { self.data_end() }
     }
 
-    /// Bytes of memory that index, filter, dictionaries and range tombstones take.
+    /// Bytes of memory that index, filter and range tombstones take.
     pub fn memory_size(&self) -> u64 {
         self.charged
     }
@@ -436,6 +454,7 @@ impl Drop for Table {
     fn drop(&mut self) {
         self.forget_blocks();
         self.context.cache.uncharge(self.charged);
+        self.dictionaries.iter().for_each(|d| self.context.cache.uncharge_shared(d.hash()));
     }
 }
 
@@ -585,9 +604,10 @@ fn open_once(
     let charged = index.memory_size()
         + filter.as_ref().map_or(0, Filter::memory_size)
         + tombstones.memory_size()
-        + dictionaries.iter().map(Dictionary::memory_size).sum::<usize>()
         + shelf.memory_size();
     context.cache.charge(charged as u64);
+    // Tables of a family have theirs in common, and so is what is made of it in memory.
+    dictionaries.iter().for_each(|d| context.cache.charge_shared(d.hash(), d.memory_size() as u64));
     Ok(Table {
         file: file.clone(),
         path: path.to_path_buf(),

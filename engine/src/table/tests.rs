@@ -5,6 +5,7 @@ use std::ops::Bound;
 use std::path::Path;
 
 use super::block::tests::{Random, sort};
+use super::properties::Promise;
 use super::*;
 use crate::cache::BlockCache;
 use crate::checksum::hash_key;
@@ -46,6 +47,9 @@ fn options(codec: Codec) -> TableWriteOptions {
         block_size: 1024,
         filter: TableFilter::Bloom { bits: 10 },
         dictionary: None,
+        transpose: true,
+        promise: Promise::default(),
+        chosen_for: String::new(),
     }
 }
 

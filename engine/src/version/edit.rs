@@ -29,11 +29,13 @@
 //!
 //! options fields     1 young, 2 deep, 3 bottom, 4 keys codec (each: id u8, level zigzag varint), 5 min saving,
 //!                    6 block size, 7 filter (policy u8, bits u8), 8 table size, 9 level 0 trigger,
-//!                    10 base level size, 11 fan-out, 12 tombstone percent
+//!                    10 base level size, 11 fan-out, 12 tombstone percent; optional: 13 dictionary (policy u8, size
+//!                    varint), 14 no transpose (empty), 15 objective (kind u8, nanoseconds varint)
 //! ```
 
 use std::fmt;
 use std::ops::Bound;
+use std::time::Duration;
 
 use crate::coding::{Input, put_bytes, put_varint};
 use crate::error::{Error, ErrorKind, Result};
@@ -41,7 +43,7 @@ use crate::field::{Field, Fields, UnknownFields, put_field, put_varint_field, re
 use crate::filename::NUMBER_GIVEN_MAX;
 use crate::key::{FAMILY_NAME_LEN_MAX, FamilyId, SEQ_MAX, SeqNo};
 use crate::metrics::LEVELS;
-use crate::options::{CfOptions, Codec, FilterPolicy};
+use crate::options::{CfOptions, Codec, DictionaryPolicy, FilterPolicy, Objective};
 use crate::record::LogPosition;
 use crate::sabotage::{self, Bug};
 use crate::tombstone::RANGE_END_LEN_MAX;
@@ -390,6 +392,28 @@ pub fn encode_cf_options(options: &CfOptions, unknown: &UnknownFields, out: &mut
         (12, Some(u64::from(options.tombstone_percent))),
     ];
     put_numbers(out, &numbers);
+    let (policy, size) = match options.dictionary {
+        DictionaryPolicy::None => (0, 0),
+        DictionaryPolicy::Auto { size } => (1, size),
+        DictionaryPolicy::Wanted { size } => (2, size),
+    };
+    let mut value = vec![policy];
+    put_varint(&mut value, u64::from(size));
+    put_field(out, 13, false, &value);
+    if !options.transpose {
+        put_field(out, 14, false, &[]);
+    }
+    if let Some(objective) = options.objective {
+        let (kind, nanos) = match objective {
+            Objective::Smallest => (1, 0),
+            Objective::Balanced => (2, 0),
+            Objective::FastestReads => (3, 0),
+            Objective::Decode(budget) => (4, budget.as_nanos() as u64),
+        };
+        let mut value = vec![kind];
+        put_varint(&mut value, nanos);
+        put_field(out, 15, false, &value);
+    }
     unknown.encode(out);
 }
 
@@ -397,8 +421,10 @@ pub fn encode_cf_options(options: &CfOptions, unknown: &UnknownFields, out: &mut
 pub fn decode_cf_options(bytes: &[u8]) -> Result<(CfOptions, UnknownFields)> {
     let mut options = CfOptions::default();
     let mut unknown = UnknownFields::default();
-    let mut seen = [false; 13];
+    let mut seen = [false; 16];
     options.compression.keys = None;
+    // What was written before there were dictionaries has none.
+    options.dictionary = DictionaryPolicy::None;
     let mut fields = Fields::new(bytes);
     while let Some(field) = fields.read()? {
         let seen = usize::try_from(field.tag).ok().and_then(|tag| seen.get_mut(tag));
@@ -419,10 +445,16 @@ pub fn decode_cf_options(bytes: &[u8]) -> Result<(CfOptions, UnknownFields)> {
             10 => options.base_level_size = field.varint()?,
             11 => options.fan_out = narrow(&field)?,
             12 => options.tombstone_percent = narrow(&field)?,
+            13 => options.dictionary = field.parse(read_dictionary_policy)?,
+            14 => {
+                field.parse(|_| Ok(()))?;
+                options.transpose = false;
+            }
+            15 => options.objective = Some(field.parse(read_objective)?),
             _ => unknown.keep(&field, "the family's options")?,
         }
     }
-    if let Some(missing) = (1..seen.len()).find(|&tag| tag != 4 && !seen[tag]) {
+    if let Some(missing) = (1..=12).find(|&tag| tag != 4 && !seen[tag]) {
         return Err(Error::corruption(format!("the family option {missing} is missing")));
     }
     let codecs = [Some(options.compression.young), Some(options.compression.deep), Some(options.compression.bottom)];
@@ -439,14 +471,25 @@ struct Shown<'a>(&'a CfOptions);
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let o = self.0;
-        write!(f, "compression={} min_saving={} block={}", o.compression, o.compression.min_saving, o.block_size)?;
+        write!(f, "compression={} min_saving={}", o.compression, o.compression.min_saving)?;
+        match o.block_size {
+            0 => f.write_str(" block=auto")?,
+            size => write!(f, " block={size}")?,
+        }
         match o.filter {
             FilterPolicy::None => f.write_str(" filter=none")?,
             FilterPolicy::Auto { bits_per_key } => write!(f, " filter=auto:{bits_per_key}")?,
             FilterPolicy::Bloom { bits_per_key } => write!(f, " filter=bloom:{bits_per_key}")?,
         }
         write!(f, " table={} level0={} base={}", o.table_size, o.level0_trigger, o.base_level_size)?;
-        write!(f, " fan_out={} tombstones={}%", o.fan_out, o.tombstone_percent)
+        write!(f, " fan_out={} tombstones={}% dictionary={}", o.fan_out, o.tombstone_percent, o.dictionary)?;
+        if !o.transpose {
+            f.write_str(" transpose=off")?;
+        }
+        if let Some(objective) = o.objective {
+            write!(f, " objective={objective}")?;
+        }
+        Ok(())
     }
 }
 
@@ -613,6 +656,28 @@ fn read_filter(input: &mut Input<'_>) -> Result<FilterPolicy> {
         (1, _) => Ok(FilterPolicy::Auto { bits_per_key }),
         (2, _) => Ok(FilterPolicy::Bloom { bits_per_key }),
         _ => Err(Error::unsupported(format!("filter policy {policy} is not known to this version"))),
+    }
+}
+
+fn read_dictionary_policy(input: &mut Input<'_>) -> Result<DictionaryPolicy> {
+    match (input.u8()?, input.varint32()?) {
+        (0, 0) => Ok(DictionaryPolicy::None),
+        (0, _) => Err(Error::corruption("a family without dictionaries has a size of them")),
+        (1, size) => Ok(DictionaryPolicy::Auto { size }),
+        (2, size) => Ok(DictionaryPolicy::Wanted { size }),
+        (policy, _) => Err(Error::unsupported(format!("dictionary policy {policy} is not known to this version"))),
+    }
+}
+
+fn read_objective(input: &mut Input<'_>) -> Result<Objective> {
+    let (kind, nanos) = (input.u8()?, input.varint()?);
+    match (kind, nanos) {
+        (1, 0) => Ok(Objective::Smallest),
+        (2, 0) => Ok(Objective::Balanced),
+        (3, 0) => Ok(Objective::FastestReads),
+        (1..=3, _) => Err(Error::corruption("a family's objective has a time that it does not take")),
+        (4, _) => Ok(Objective::Decode(Duration::from_nanos(nanos))),
+        _ => Err(Error::unsupported(format!("the objective {kind} is not known to this version"))),
     }
 }
 
@@ -797,10 +862,10 @@ mod tests {
             edit.to_string(),
             "snapshot db=00000000000000000000000000000005 features=[blob,merge] next_file=10 next_family=3 last_seq=300 \
              log_first=4 created=1700000000 log_synced=4:1000 creator=\"lignite 0.1.0\" create(2 \"logs\" at=40 \
-             compression=lz4/lz4hc:12/zstd:-7 keys brotli:11 min_saving=16 block=16384 filter=bloom:12 table=67108864 \
-             level0=4 base=268435456 fan_out=10 tombstones=50%) drop(1) rename(2 \"old\") options(2 \
-             compression=lz4/lz4hc:12/zstd:-7 keys brotli:11 min_saving=16 block=16384 filter=bloom:12 table=67108864 \
-             level0=4 base=268435456 fan_out=10 tombstones=50%) flushed(0 250) flushed(2 300) add(0 level=0 table 7 \
+             compression=lz4/lz4hc:12/zstd:-7 keys brotli:11 min_saving=16 block=auto filter=bloom:12 table=67108864 \
+             level0=4 base=268435456 fan_out=10 tombstones=50% dictionary=auto:65536) drop(1) rename(2 \"old\") options(2 \
+             compression=lz4/lz4hc:12/zstd:-7 keys brotli:11 min_saving=16 block=auto filter=bloom:12 table=67108864 \
+             level0=4 base=268435456 fan_out=10 tombstones=50% dictionary=auto:65536) flushed(0 250) flushed(2 300) add(0 level=0 table 7 \
              size=70000 keys=\"a\"..\"q\" seq=3..=300 entries=99 deletes=9 range_deletes=1 raw=90000 created=1700000000 \
              oldest=1600000000 hash=fffffffffffffffffffffffffffffffe origin=00000000000000000000000000000005/2) \
              delete(0 level=3 table 6)"

@@ -19,7 +19,7 @@ use lignite::internals::table::filter::{self, Filter};
 use lignite::internals::table::footer::{DictionaryEntry, FEATURE_BASE, Footer};
 use lignite::internals::table::index::{self, BlockInfo, Index};
 use lignite::internals::table::lookup::Walk;
-use lignite::internals::table::properties::Properties;
+use lignite::internals::table::properties::{Promise, Properties};
 use lignite::internals::table::{CursorOptions, Table, TableBuilder, TableContext, TableFilter, TableWriteOptions};
 use lignite_codecs::{Codec, Dictionary};
 
@@ -422,8 +422,17 @@ pub fn table_seeds() -> Vec<Vec<u8>> {
             let codec = if n < 4 { Codec::None } else { CODECS[(n % 5) as usize] };
             let filter = rng.pick(&[TableFilter::None, TableFilter::Bloom { bits: 8 }, TableFilter::Fuse8]);
             let dictionary = (n == 7).then(|| Dictionary::from_bytes(b"key00key01key02vvvvvvvvvvv".repeat(4)).unwrap());
-            let options =
-                TableWriteOptions { keys: codec, values: codec, min_saving: 0, block_size: 512, filter, dictionary };
+            let options = TableWriteOptions {
+                keys: codec,
+                values: codec,
+                min_saving: 0,
+                block_size: 512,
+                filter,
+                dictionary,
+                transpose: true,
+                promise: Promise::default(),
+                chosen_for: String::new(),
+            };
             let metrics = Arc::new(FamilyMetrics::default());
             let clock = Arc::new(ManualClock::new());
             let mut builder = TableBuilder::create(&fs, dir, NUMBER, DB, options, 1000, metrics, 1, clock).unwrap();

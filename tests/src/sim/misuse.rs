@@ -81,7 +81,7 @@ impl Machine {
                 let kept = family.options();
                 let bad = |options: CfOptions| refused("bad options", InvalidArgument, db.set_options(&name, options));
                 bad(CfOptions::new().fan_out(1))?;
-                bad(CfOptions::new().block_size(0))?;
+                bad(CfOptions::new().block_size(1))?;
                 bad(CfOptions::new().tombstone_percent(101))?;
                 same("the options after bad ones", &kept, &family.options())?;
             }

@@ -124,7 +124,7 @@ impl Setup {
 pub enum EngineKind {
     /// Lignite with LZ4 in every level.
     Lignite,
-    /// Lignite with LZ4, and Zstandard in the last level.
+    /// Lignite's defaults: LZ4, and Zstandard in the last level.
     LigniteZstd,
     /// RocksDB with LZ4 in every level, blocks of 16 KiB.
     RocksdbLz4,
