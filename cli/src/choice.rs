@@ -48,6 +48,12 @@ pub fn parse_codec(typed: &str) -> Result<Codec, Failure> {
     Ok(codec)
 }
 
+/// A codec with or without a dictionary.
+pub fn parse_choice(typed: &str) -> Result<Choice, Failure> {
+    let (codec, suffix) = split_suffix(typed);
+    with_suffix(parse_codec(codec)?, suffix, typed)
+}
+
 /// A list of codecs; each stands in the result once.
 pub fn parse_choices(typed: &str) -> Result<Vec<Choice>, Failure> {
     let mut choices = Vec::new();
@@ -131,6 +137,17 @@ mod tests {
         for name in ["zstd:99", "brotli:12", "zstd:x", "lz4:1", "lz4hc:0", "lz4hc:13"] {
             assert_eq!(parse_codec(name).unwrap_err().exit(), Exit::Usage, "{name}");
         }
+    }
+
+    #[test]
+    fn a_codec_may_have_a_dictionary() {
+        let choice = |typed: &str| parse_choice(typed).map(|c| (c.codec.to_string(), c.dictionary)).unwrap();
+        assert_eq!(choice("zstd:3"), ("zstd:3".to_string(), None));
+        assert_eq!(choice("zstd:3+dict"), ("zstd:3".to_string(), Some(65536)));
+        assert_eq!(choice("lz4+dict:16KiB"), ("lz4".to_string(), Some(16384)));
+        assert_eq!(parse_choice("brotli:4+dict").unwrap_err().exit(), Exit::Usage);
+        assert_eq!(parse_choice("zstd:1..3").unwrap_err().exit(), Exit::Usage);
+        assert_eq!(parse_choice("lzma+dict").unwrap_err().exit(), Exit::Unsupported);
     }
 
     #[test]
