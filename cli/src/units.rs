@@ -50,6 +50,16 @@ pub enum Sample {
     Bytes(u64),
 }
 
+impl Sample {
+    /// The bytes that this is of so many.
+    pub fn of(self, total: u64) -> u64 {
+        match self {
+            Sample::Share(share) => ((total as f64 * share).ceil() as u64).min(total),
+            Sample::Bytes(bytes) => bytes.min(total),
+        }
+    }
+}
+
 impl FromStr for Sample {
     type Err = String;
     fn from_str(typed: &str) -> Result<Sample, String> {
@@ -118,6 +128,13 @@ mod tests {
         for bad in ["", "%", "0%", "101%", "-5%", "NaN%", "inf%", "0", "5 percent"] {
             assert!(bad.parse::<Sample>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn what_a_sample_is_of_the_whole() {
+        assert_eq!(Sample::Share(0.05).of(1000), 50);
+        assert_eq!(Sample::Share(1.0).of(u64::MAX), u64::MAX);
+        assert_eq!(Sample::Bytes(10).of(3), 3);
     }
 
     #[test]

@@ -27,6 +27,7 @@ mod import;
 mod info;
 mod inspect;
 mod put;
+mod recompress;
 mod repair;
 mod salvage;
 mod scan;
@@ -63,6 +64,7 @@ pub enum Command {
     Compact(compact::Args),
     Flush(flush::Args),
     Codec(codec::Args),
+    Recompress(recompress::Args),
     Checkpoint(checkpoint::Args),
     Completions(completions::Args),
     Help(help::Args),
@@ -92,6 +94,7 @@ pub fn run(command: Command, context: &Context, cli: &mut clap::Command) -> Outc
         Command::Compact(args) => compact::run(&args, context),
         Command::Flush(args) => flush::run(&args, context),
         Command::Codec(args) => codec::run(&args, context),
+        Command::Recompress(args) => recompress::run(&args, context),
         Command::Checkpoint(args) => checkpoint::run(&args, context),
         Command::Completions(args) => completions::run(&args, context, cli),
         Command::Help(args) => help::run(&args, context, cli),

@@ -226,6 +226,7 @@ fn row(candidate: &Candidate, m: &Measured, block_size: usize) -> Row {
         decode_nanos: m.decode_nanos,
         decode_p50_nanos: m.decode_p50_nanos,
         decode_p99_nanos: m.decode_p99_nanos,
+        predicted_bytes: None,
         pareto: false,
         ring: None,
     }

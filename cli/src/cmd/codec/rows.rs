@@ -1,5 +1,6 @@
 //! Candidates side by side: the rows of `codec bench` and `codec compare`, their table and their chart.
 
+use lignite::Measured;
 use serde::Serialize;
 
 use crate::chart::{self, Chart, Mark};
@@ -18,7 +19,8 @@ pub struct Row {
     pub dictionary_bytes: Option<u64>,
     /// Blocks measured.
     pub blocks: u64,
-    /// Blocks of which a part stayed raw.
+    /// Blocks of which a part stayed raw, where that was counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub raw_blocks: Option<u64>,
     /// Bytes before.
     pub raw_bytes: u64,
@@ -32,6 +34,9 @@ pub struct Row {
     pub decode_p50_nanos: u64,
     /// One block of a hundred takes longer.
     pub decode_p99_nanos: u64,
+    /// Bytes that the whole family would take.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub predicted_bytes: Option<u64>,
     /// True if no other row is both smaller and faster to read.
     pub pareto: bool,
     /// What is in force, or what is advised.
@@ -40,6 +45,26 @@ pub struct Row {
 }
 
 impl Row {
+    /// Of a candidate that the engine measured, in a family with so many bytes of keys and values.
+    pub fn of(m: &Measured, dictionary_bytes: Option<u64>, family_bytes: u64) -> Row {
+        Row {
+            codec: m.candidate.codec.to_string(),
+            block_size: m.candidate.block_size as u64,
+            dictionary_bytes: dictionary_bytes.filter(|_| m.candidate.dictionary),
+            blocks: m.blocks,
+            raw_blocks: None,
+            raw_bytes: m.user_bytes,
+            stored_bytes: m.stored_bytes,
+            encode_nanos: m.encode_nanos,
+            decode_nanos: m.decode_nanos.saturating_mul(m.blocks),
+            decode_p50_nanos: m.decode_nanos_p50,
+            decode_p99_nanos: m.decode_nanos_p99,
+            predicted_bytes: Some((family_bytes as f64 * m.stored_share()) as u64),
+            pareto: false,
+            ring: None,
+        }
+    }
+
     /// What to call it, with the block size if that differs among the rows.
     pub fn label(&self, with_block_size: bool) -> String {
         let dictionary = if self.dictionary_bytes.is_some() { "+dict" } else { "" };
@@ -68,22 +93,13 @@ pub fn mark_front(rows: &mut [Row]) {
 
 /// The rows for people and for programs.
 pub fn table(rows: &[Row]) -> Table {
-    let mut table = Table::new(&[
-        "codec",
-        "block",
-        "dictionary",
-        "blocks",
-        "raw",
-        "stored",
-        "ratio",
-        "encode MB/s",
-        "decode MB/s",
-        "decode p50",
-        "decode p99",
-        "pareto",
-    ]);
+    let predicts = rows.iter().any(|r| r.predicted_bytes.is_some());
+    let mut columns = vec!["codec", "block", "dictionary", "blocks", "raw", "stored", "ratio"];
+    columns.extend(predicts.then_some("size of cf"));
+    columns.extend(["encode MB/s", "decode MB/s", "decode p50", "decode p99", "pareto"]);
+    let mut table = Table::new(&columns);
     for row in rows {
-        table.row(vec![
+        let mut cells = vec![
             Cell::text(&row.codec),
             Cell::Bytes(row.block_size),
             row.dictionary_bytes.map_or(Cell::Empty, Cell::Bytes),
@@ -91,6 +107,11 @@ pub fn table(rows: &[Row]) -> Table {
             Cell::Bytes(row.raw_bytes),
             Cell::Bytes(row.stored_bytes),
             Cell::ratio(row.raw_bytes, row.stored_bytes),
+        ];
+        if predicts {
+            cells.push(row.predicted_bytes.map_or(Cell::Empty, Cell::Bytes));
+        }
+        cells.extend([
             rate(row.raw_bytes, row.encode_nanos),
             rate(row.raw_bytes, row.decode_nanos),
             Cell::Nanos(row.decode_p50_nanos),
@@ -102,6 +123,7 @@ pub fn table(rows: &[Row]) -> Table {
                 (false, Some(word)) => word.to_string(),
             }),
         ]);
+        table.row(cells);
     }
     table
 }
