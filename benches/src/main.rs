@@ -8,6 +8,7 @@
 
 mod log;
 mod profiles;
+mod recompress;
 mod reference;
 mod sizes;
 mod solo;
@@ -39,6 +40,8 @@ enum Command {
     Size(sizes::SizeOptions),
     /// Make a database of every record set with every objective: bytes, and time of decoding
     Profiles(profiles::ProfileOptions),
+    /// Move a family to another codec while it is in use, and kill that on the way
+    Recompress(recompress::RecompressArguments),
     /// Load records
     Fill(solo::FillOptions),
     /// Read existing keys at random
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         Command::Reference { data } => reference::run(data),
         Command::Size(options) => sizes::run(options),
         Command::Profiles(options) => profiles::run(options),
+        Command::Recompress(options) => recompress::run(options),
         Command::Fill(options) => solo::fill(options),
         Command::Read(options) => solo::read(options),
         Command::Scan(options) => solo::scan(options),

@@ -145,11 +145,11 @@ pub fn pick(version: &Version, options: &CfOptions, state: &PickerState<'_>) -> 
     sized.or_else(|| picker.tombstones()).or_else(|| picker.codec())
 }
 
-/// A compaction that no limit asks for, for times when nothing is written: several tables of level 0
+/// A compaction that no limit asks for, for times when nothing is written: the tables of level 0
 /// become one run with what they overlap of the base level, so that reads ask one table instead of
 /// many. None if that would rewrite much for little.
 pub fn pick_idle(version: &Version, options: &CfOptions, state: &PickerState<'_>) -> Option<Plan> {
-    if version.levels[0].len() < 2 || !state.running.is_empty() {
+    if version.levels[0].is_empty() || !state.running.is_empty() {
         return None;
     }
     let picker = Picker { version, options, state, shape: shape(version, options) };
@@ -196,6 +196,24 @@ pub fn plan_range(
     });
     let to_level = if level >= version.last_level() { level } else { level + 1 };
     picker.plan(Reason::Manual, level, to_level, run.collect(), false)
+}
+
+/// The plan that writes one table anew where it lies; none if it, or what it would be written over, is busy.
+pub fn plan_rewrite(
+    version: &Version,
+    options: &CfOptions,
+    busy: &BTreeSet<u64>,
+    running: &[RunningRange],
+    level: usize,
+    table: &Arc<TableFile>,
+) -> Option<Plan> {
+    let none = BTreeSet::new();
+    let cursors: [Vec<u8>; LEVELS] = Default::default();
+    let state = PickerState { busy, running, covered: &none, cursors: &cursors, oldest_snapshot: 0 };
+    let picker = Picker { version, options, state: &state, shape: shape(version, options) };
+    let plan = picker.plan(Reason::Recompress, level, level, vec![table.clone()], false)?;
+    // One for one: so the space that is taken meanwhile is that of one table.
+    Some(Plan { target_size: u64::MAX, grandparents: Vec::new(), ..plan })
 }
 
 struct Picker<'a> {
@@ -312,6 +330,7 @@ impl Picker<'_> {
             from_depth: self.shape.depth(from_level),
             depth: self.shape.depth(to_level),
             target_size: self.options.table_size,
+            order: None,
         }
     }
 

@@ -19,10 +19,13 @@ const RING_BYTES: usize = 4 << 20;
 /// Of small blocks there are more: eight of 4 KiB would be no work to share.
 const RING_LEN_SMALL: usize = 64;
 const RING_BYTES_SMALL: usize = 256 << 10;
+/// Blocks in the ring at first; each time it is filled there may be twice as many: most scans are short, and
+/// what was decoded for one that ends is wasted.
+const WINDOW_MIN: usize = 2;
 /// How many blocks at the front of the ring a worker leaves to the consumer while there are others.
 const LEAD: usize = 3;
 /// The first read, and the largest.
-const READ_LEN_MIN: usize = 64 << 10;
+const READ_LEN_MIN: usize = 16 << 10;
 const READ_LEN_MAX: usize = 512 << 10;
 /// Decoding time in the ring that is worth waking a worker, which costs a quarter of it.
 const WAKE_NANOS: u64 = 20_000;
@@ -45,6 +48,8 @@ pub struct Ahead {
     fill_cache: bool,
     /// The block to put into the ring next.
     coming: usize,
+    /// The most blocks that the ring may have now.
+    window: usize,
     read_len: usize,
     chunks: Vec<Arc<Chunk>>,
     shared: Arc<Shared>,
@@ -89,7 +94,15 @@ impl Ahead {
     /// Hands out blocks from `first` on. They go into the cache only if `fill_cache` says so.
     pub fn new(table: Arc<Table>, first: usize, fill_cache: bool) -> Ahead {
         let shared = Arc::new(Shared { ring: Mutex::default(), done: Condvar::new() });
-        Ahead { table, fill_cache, coming: first, read_len: READ_LEN_MIN, chunks: Vec::new(), shared }
+        Ahead {
+            table,
+            fill_cache,
+            coming: first,
+            window: WINDOW_MIN,
+            read_len: READ_LEN_MIN,
+            chunks: Vec::new(),
+            shared,
+        }
     }
 
     /// The next block; none behind the last.
@@ -137,7 +150,7 @@ impl Ahead {
         let (mut len, mut bytes) = {
             let ring = self.shared.ring.lock();
             let len = ring.slots.len();
-            if len > RING_LEN_SMALL / 2 {
+            if len > self.window / 2 {
                 return;
             }
             (len, ring.slots.iter().map(|s| self.table.index().raw_len(s.block)).sum::<usize>())
@@ -145,8 +158,11 @@ impl Ahead {
         if len > RING_LEN / 2 && bytes > RING_BYTES_SMALL / 2 {
             return;
         }
+        let window = self.window;
+        self.window = (window * 2).min(RING_LEN_SMALL);
         let has_room = |len, bytes| {
-            len == 0 || len < RING_LEN && bytes < RING_BYTES || len < RING_LEN_SMALL && bytes < RING_BYTES_SMALL
+            let fits = len < RING_LEN && bytes < RING_BYTES || bytes < RING_BYTES_SMALL;
+            len == 0 || len < window && fits
         };
         let mut fresh = Vec::new();
         while has_room(len, bytes) {
