@@ -116,6 +116,8 @@ const TOP: f64 = 16.0;
 const BOTTOM: f64 = 54.0;
 /// Half the width of a mark.
 const MARK: f64 = 5.0;
+/// How far the ring around a mark stands off.
+const RING: f64 = 4.0;
 /// A label's height, and what a letter of it takes; an estimate on the wide side.
 const LABEL_HEIGHT: f64 = 14.0;
 const LETTER_WIDTH: f64 = 6.6;
@@ -164,7 +166,8 @@ fn put_picture(out: &mut String, marks: &[Mark], on_front: &[bool]) {
     let places: Vec<(f64, f64)> = shown.iter().map(|&i| place(i)).collect();
     let texts: Vec<String> = shown.iter().map(|&i| label(&marks[i])).collect();
     let first: Vec<bool> = shown.iter().map(|&i| on_front[i] || marks[i].ring.is_some()).collect();
-    let labels = place_labels(&places, &texts, &first);
+    let rings: Vec<bool> = shown.iter().map(|&i| marks[i].ring.is_some()).collect();
+    let labels = place_labels(&places, &texts, &first, &rings);
     // What is beaten lies below what is not.
     let mut order: Vec<usize> = (0..shown.len()).collect();
     order.sort_by_key(|&n| first[n]);
@@ -253,7 +256,7 @@ fn put_mark(out: &mut String, mark: &Mark, is_on_front: bool, (x, y): (f64, f64)
     );
     put_shape(out, &mark.codec, mark.has_dictionary, x, y);
     if mark.ring.is_some() {
-        put(out, format_args!("<circle class=\"ring\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"{}\"/>", MARK + 4.0));
+        put(out, format_args!("<circle class=\"ring\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"{}\"/>", MARK + RING));
     }
     out.push_str("</g>\n");
 }
@@ -452,7 +455,7 @@ impl Area {
 
 /// A place for each label near its mark that is free of marks and of other labels: first those that matter, then
 /// the others, which go without one where there is no room. Those that matter stand somewhere in any case.
-fn place_labels(places: &[(f64, f64)], texts: &[String], first: &[bool]) -> Vec<Option<Label>> {
+fn place_labels(places: &[(f64, f64)], texts: &[String], first: &[bool], rings: &[bool]) -> Vec<Option<Label>> {
     let square = |&(x, y): &(f64, f64)| Area { left: x - MARK, top: y - MARK, right: x + MARK, bottom: y + MARK };
     let marks: Vec<Area> = places.iter().map(square).collect();
     let mut labels: Vec<Option<Label>> = (0..places.len()).map(|_| None).collect();
@@ -462,7 +465,7 @@ fn place_labels(places: &[(f64, f64)], texts: &[String], first: &[bool]) -> Vec<
     for n in order {
         let width = LETTER_WIDTH * texts[n].chars().count() as f64;
         let mut best: Option<(f64, Label)> = None;
-        for candidate in candidates(places[n], width) {
+        for candidate in candidates(places[n], width, rings[n]) {
             let area = candidate.area;
             let is_outside = area.left < LEFT || area.right > WIDTH || area.top < 0.0 || area.bottom > HEIGHT - BOTTOM;
             let cost = marks.iter().chain(&taken).map(|other| area.overlap(other)).sum::<f64>()
@@ -485,10 +488,11 @@ fn place_labels(places: &[(f64, f64)], texts: &[String], first: &[bool]) -> Vec<
 }
 
 /// Places around a mark, the best ones first.
-fn candidates((x, y): (f64, f64), width: f64) -> impl Iterator<Item = Label> {
+fn candidates((x, y): (f64, f64), width: f64, has_ring: bool) -> impl Iterator<Item = Label> {
     const DIRECTIONS: [(f64, f64); 8] =
         [(1.0, -0.7), (1.0, 0.7), (-1.0, 0.7), (-1.0, -0.7), (0.0, -1.0), (0.0, 1.0), (1.0, 0.0), (-1.0, 0.0)];
-    [9.0, 20.0, 34.0, 50.0, 70.0].into_iter().flat_map(move |distance| {
+    let nearest = if has_ring { 9.0 + RING } else { 9.0 };
+    [nearest, 20.0, 34.0, 50.0, 70.0].into_iter().flat_map(move |distance| {
         DIRECTIONS.into_iter().map(move |(dx, dy)| {
             let (at_x, at_y) = (x + dx * distance, y + dy * distance);
             let left = match dx {
@@ -498,7 +502,7 @@ fn candidates((x, y): (f64, f64), width: f64) -> impl Iterator<Item = Label> {
             };
             let top = at_y - LABEL_HEIGHT / 2.0;
             let area = Area { left, top, right: left + width, bottom: top + LABEL_HEIGHT };
-            Label { area, ends_at_mark: dx < 0.0, leader: (distance > 10.0).then_some((at_x, at_y)) }
+            Label { area, ends_at_mark: dx < 0.0, leader: (distance > nearest).then_some((at_x, at_y)) }
         })
     })
 }
@@ -591,7 +595,7 @@ mod tests {
         let places: Vec<(f64, f64)> =
             marks.iter().map(|m| (100.0 + m.decode_nanos.log10() * 100.0, m.share * 900.0)).collect();
         let texts: Vec<String> = marks.iter().map(label).collect();
-        let labels = place_labels(&places, &texts, &[true; 24]);
+        let labels = place_labels(&places, &texts, &[true; 24], &[false; 24]);
         let areas: Vec<Area> = labels.iter().flatten().map(|l| l.area).collect();
         assert_eq!(areas.len(), 24);
         for (n, a) in areas.iter().enumerate() {
