@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use lignite::{CfOptions, RecompressDictionary, RecompressOptions};
+use lignite::{CfOptions, DictionaryPolicy, RecompressDictionary, RecompressOptions};
 use serde::Serialize;
 
 use super::shape::OptionsDocument;
@@ -119,6 +119,10 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
         took.as_secs_f64(),
         output::count(done.tables_kept)
     ));
+    let is_wanted = matches!(options.dictionary, DictionaryPolicy::Wanted { .. }) && options.objective.is_none();
+    if is_wanted && done.dictionary_len == 0 && done.tables_rewritten + done.tables_kept > 0 {
+        context.note("without a dictionary: one would save too little here, or there is too little to make it of");
+    }
     let dictionary_bytes = Some(done.dictionary_len).filter(|len| *len > 0);
     let mut table =
         Table::new(&["cf", "codec", "tables_rewritten", "tables_kept", "bytes_before", "bytes_after", "dictionary"]);

@@ -52,7 +52,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     let cf = &args.survey.family.cf;
     let family = db.column_family(cf)?;
     let objective = args.objective.or(family.options().objective).unwrap_or(Objective::Balanced);
-    let chart = rows::chart_file(args.survey.chart.as_deref(), args.survey.yes)?;
+    rows::check_chart(args.survey.chart.as_deref(), args.survey.yes)?;
     let now = Now::of(&family)?;
     let advice = family.advise(objective, &args.survey.options(&family))?;
     let mut rows = survey::rows(&advice.comparison, now.as_ref());
@@ -74,7 +74,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     let decision = decision(&chosen);
     let said =
         || [facts.clone(), vec![format!("Decision: {decision}.")], reasons.clone(), vec![command.clone()]].concat();
-    rows::write_chart(chart, || rows::chart(title, said(), &rows))?;
+    rows::write_chart(args.survey.chart.as_deref(), args.survey.yes, || rows::chart(title, said(), &rows))?;
     let format = args.survey.format.get();
     // People get what the decision was between.
     let matters = |row: &&Row| format != Format::Table || row.pareto || row.ring.is_some();

@@ -92,7 +92,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
             sizes.len()
         )));
     }
-    let chart = rows::chart_file(args.chart.as_deref(), args.yes)?;
+    rows::check_chart(args.chart.as_deref(), args.yes)?;
     let _polling = Polling::begin();
 
     let mut progress = context.progress("codec bench", None);
@@ -138,7 +138,9 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     rows::mark_front(&mut rows);
     let complete = candidates.iter().zip(&measured).all(|(c, m)| m.blocks == lists[c.list].len() as u64);
     let facts = facts(&material, &rows, complete, args);
-    rows::write_chart(chart, || rows::chart(format!("Codecs on {}", args.files.join(", ")), facts.clone(), &rows))?;
+    rows::write_chart(args.chart.as_deref(), args.yes, || {
+        rows::chart(format!("Codecs on {}", args.files.join(", ")), facts.clone(), &rows)
+    })?;
     let table = rows::table(&rows).titled(facts.join("; "));
     let document = Document {
         schema: "lignite.codec-bench/1",

@@ -52,7 +52,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     let wanted = candidates(args)?;
     let db = open_read(&args.survey.db)?;
     let family = db.column_family(&args.survey.family.cf)?;
-    let chart = rows::chart_file(args.survey.chart.as_deref(), args.survey.yes)?;
+    rows::check_chart(args.survey.chart.as_deref(), args.survey.yes)?;
     let mut options = args.survey.options(&family);
     options.candidates = wanted;
     let now = Now::of(&family)?;
@@ -60,7 +60,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     let rows = survey::rows(&comparison, now.as_ref());
     let facts = survey::facts(&args.survey.family.cf, &comparison, args.survey.timeout);
     let title = format!("Codecs on {} of {}", args.survey.family.cf, args.survey.db.display());
-    rows::write_chart(chart, || rows::chart(title, facts.clone(), &rows))?;
+    rows::write_chart(args.survey.chart.as_deref(), args.survey.yes, || rows::chart(title, facts.clone(), &rows))?;
     let table = rows::table(&rows).titled(facts.join("; "));
     let document = Document {
         schema: "lignite.codec-compare/1",

@@ -161,18 +161,20 @@ pub fn chart(title: String, facts: Vec<String>, rows: &[Row]) -> String {
     chart::page(&Chart { title, facts, columns, marks })
 }
 
-/// A file for a chart, made before anything is measured: a name that cannot be written is said at once.
-pub fn chart_file(path: Option<&str>, replace: bool) -> Result<Option<Sink>, Failure> {
+/// Fails if no chart can be written there, so that this is said before anything is measured. Nothing is left behind:
+/// whoever interrupts the measurement finds no half of a file.
+pub fn check_chart(path: Option<&str>, replace: bool) -> Result<(), Failure> {
     match path {
-        None => Ok(None),
+        None => Ok(()),
         Some("-") => Err(Failure::usage("a chart goes to a file, not to standard output")),
-        Some(path) => Sink::create(path, replace).map(Some),
+        Some(path) => Sink::create(path, replace).map(drop),
     }
 }
 
 /// Writes the chart to its file.
-pub fn write_chart(sink: Option<Sink>, page: impl FnOnce() -> String) -> Result<(), Failure> {
-    if let Some(mut sink) = sink {
+pub fn write_chart(path: Option<&str>, replace: bool, page: impl FnOnce() -> String) -> Result<(), Failure> {
+    if let Some(path) = path {
+        let mut sink = Sink::create(path, replace)?;
         sink.write(page().as_bytes())?;
         sink.finish()?;
     }

@@ -53,15 +53,17 @@ struct Document {
 /// Trains.
 pub fn run(args: &Args, context: &Context) -> Outcome {
     check_dictionary_size(args.size.0).map_err(Failure::usage)?;
-    let sink = match args.output.as_deref() {
-        None => None,
+    match args.output.as_deref() {
+        None => {}
         Some("-") => return Err(Failure::usage("a dictionary goes to a file, not to standard output")),
-        Some(path) => Some(Sink::create(path, args.yes)?),
-    };
+        // Whatever is wrong with it is said before the work begins, and nothing is left behind if that is interrupted.
+        Some(path) => drop(Sink::create(path, args.yes)?),
+    }
     let db = open_read(&args.db)?;
     let family = db.column_family(&args.family.cf)?;
     let trained = family.train_dictionary(usize::try_from(args.size.0).unwrap_or(usize::MAX))?;
-    if let Some(mut sink) = sink {
+    if let Some(path) = args.output.as_deref() {
+        let mut sink = Sink::create(path, args.yes)?;
         sink.write(&trained.bytes)?;
         sink.finish()?;
     }
