@@ -39,7 +39,8 @@ impl SurveyArgs {
     /// What the engine is asked.
     pub fn options(&self, family: &ColumnFamily) -> CompareOptions {
         let mut options = CompareOptions::default();
-        options.sample_bytes = self.sample.of(Totals::of(&family.stats()).raw_bytes).max(SAMPLE_LEN_MIN);
+        let wanted = self.sample.of(Totals::of(&family.stats()).raw_bytes);
+        options.sample_bytes = wanted.clamp(SAMPLE_LEN_MIN, SAMPLE_LEN_MAX);
         options.time_max = self.timeout.0;
         options
     }
@@ -47,6 +48,8 @@ impl SurveyArgs {
 
 /// Less than this is read in a moment, and says too little.
 const SAMPLE_LEN_MIN: u64 = 256 << 10;
+/// A sample is held in memory, and more than this says nothing more.
+const SAMPLE_LEN_MAX: u64 = 256 << 20;
 
 /// What is in force at the bottom of a family, where most of its data lies.
 pub struct Now {
