@@ -134,7 +134,7 @@ fn on_disk(advice: &Advice) -> String {
             format!(", {:.1} % {word} than the {} now", percent.abs(), output::bytes(before))
         }
     };
-    format!("about {}{change}", output::bytes(after))
+    format!("about {}, filters apart{change}", output::bytes(after))
 }
 
 /// Why this one: what it is held against, with the figures.

@@ -114,10 +114,12 @@ pub fn facts(cf: &str, comparison: &Comparison, timeout: Time) -> Vec<String> {
         output::bytes(sampled)
     )];
     if let Some(dictionary) = &comparison.dictionary {
+        let percent = 100.0 * comparison.dictionary_gain;
         facts.push(format!(
-            "a dictionary of {} made of other blocks saves {:.1} %",
+            "a dictionary of {} made of other blocks {} {:.1} %",
             output::bytes(dictionary.len() as u64),
-            100.0 * comparison.dictionary_gain
+            if percent < 0.0 { "costs" } else { "saves" },
+            percent.abs()
         ));
     }
     if !comparison.complete {
