@@ -34,6 +34,7 @@ struct Document {
     chosen: Row,
     raw_bytes: u64,
     stored_bytes: u64,
+    filter_bytes: u64,
     predicted_bytes: u64,
     predicted_decode_nanos: u64,
     predicted_decode_p99_nanos: u64,
@@ -55,7 +56,9 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     rows::check_chart(args.survey.chart.as_deref(), args.survey.yes)?;
     let now = Now::of(&family)?;
     let advice = family.advise(objective, &args.survey.options(&family))?;
-    let mut rows = survey::rows(&advice.comparison, now.as_ref());
+    let filter_bytes = survey::filter_bytes(&family);
+    let predicted_bytes = advice.predicted_bytes + filter_bytes;
+    let mut rows = survey::rows(&advice.comparison, filter_bytes, now.as_ref());
     let at = advice.comparison.rows.iter().position(|m| m.candidate == advice.chosen.candidate);
     let is_current = at.is_some_and(|at| rows[at].ring.is_some());
     if let Some(at) = at {
@@ -64,7 +67,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     let dictionary_bytes = advice.comparison.dictionary.as_ref().map(|bytes| bytes.len() as u64);
     let chosen = Row {
         pareto: at.is_some_and(|at| rows[at].pareto),
-        ..Row::of(&advice.chosen, dictionary_bytes, advice.comparison.raw_bytes)
+        ..Row::of(&advice.chosen, dictionary_bytes, advice.comparison.raw_bytes, filter_bytes)
     };
     let reasons = reasons(&advice, &chosen, &rows);
     let command = command(args, &advice);
@@ -83,7 +86,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     let verdict = Table::facts(vec![
         ("objective", Cell::text(objective.to_string())),
         ("decision", Cell::text(if is_current { format!("{decision}, as it is") } else { decision })),
-        ("on disk", Cell::text(on_disk(&advice))),
+        ("on disk", Cell::text(on_disk(advice.comparison.stored_bytes, predicted_bytes))),
         (
             "a cold read",
             Cell::text(format!(
@@ -104,7 +107,8 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
         chosen,
         raw_bytes: advice.comparison.raw_bytes,
         stored_bytes: advice.comparison.stored_bytes,
-        predicted_bytes: advice.predicted_bytes,
+        filter_bytes,
+        predicted_bytes,
         predicted_decode_nanos: advice.chosen.decode_nanos,
         predicted_decode_p99_nanos: advice.chosen.decode_nanos_p99,
         reasons,
@@ -124,8 +128,7 @@ fn decision(chosen: &Row) -> String {
     format!("{}{} in blocks of {}", chosen.codec, dictionary.unwrap_or_default(), output::bytes(chosen.block_size))
 }
 
-fn on_disk(advice: &Advice) -> String {
-    let (before, after) = (advice.comparison.stored_bytes, advice.predicted_bytes);
+fn on_disk(before: u64, after: u64) -> String {
     let change = match before {
         0 => String::new(),
         _ => {
@@ -134,7 +137,7 @@ fn on_disk(advice: &Advice) -> String {
             format!(", {:.1} % {word} than the {} now", percent.abs(), output::bytes(before))
         }
     };
-    format!("about {}, filters apart{change}", output::bytes(after))
+    format!("about {}{change}", output::bytes(after))
 }
 
 /// Why this one: what it is held against, with the figures.

@@ -13,8 +13,8 @@ use crate::units::Size;
 
 /// Try codecs, block sizes and dictionaries on a sample of a column family; changes nothing.
 ///
-/// Sizes count trailers, index entries and the dictionary in each table, but no filters, which no codec changes. Times
-/// are of one thread; what a read costs is the time to decode a block. Rows marked * are beaten by no other in both.
+/// Sizes count trailers, index entries and the dictionary in each table; that of the family its filters too. Times are
+/// of one thread; what a read costs is the time to decode a block. Rows marked * are beaten by no other in both.
 #[derive(clap::Args)]
 #[command(before_help = "Examples:
   lignite codec compare DB --cf packages --sample 5% --timeout 30s
@@ -38,6 +38,7 @@ struct Document {
     cf: String,
     raw_bytes: u64,
     stored_bytes: u64,
+    filter_bytes: u64,
     dictionary_bytes: Option<u64>,
     dictionary_gain: f64,
     complete: bool,
@@ -57,7 +58,8 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     options.candidates = wanted;
     let now = Now::of(&family)?;
     let comparison = family.compare(&options)?;
-    let rows = survey::rows(&comparison, now.as_ref());
+    let filter_bytes = survey::filter_bytes(&family);
+    let rows = survey::rows(&comparison, filter_bytes, now.as_ref());
     let facts = survey::facts(&args.survey.family.cf, &comparison, args.survey.timeout);
     let title = format!("Codecs on {} of {}", args.survey.family.cf, args.survey.db.display());
     rows::write_chart(args.survey.chart.as_deref(), args.survey.yes, || rows::chart(title, facts.clone(), &rows))?;
@@ -68,6 +70,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
         cf: args.survey.family.cf.clone(),
         raw_bytes: comparison.raw_bytes,
         stored_bytes: comparison.stored_bytes,
+        filter_bytes,
         dictionary_bytes: comparison.dictionary.as_ref().map(|bytes| bytes.len() as u64),
         dictionary_gain: comparison.dictionary_gain,
         complete: comparison.complete,

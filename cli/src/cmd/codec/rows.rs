@@ -34,7 +34,7 @@ pub struct Row {
     pub decode_p50_nanos: u64,
     /// One block of a hundred takes longer.
     pub decode_p99_nanos: u64,
-    /// Bytes that the whole family would take.
+    /// Bytes that the whole family would take, filters too.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub predicted_bytes: Option<u64>,
     /// True if no other row is both smaller and faster to read.
@@ -45,8 +45,8 @@ pub struct Row {
 }
 
 impl Row {
-    /// Of a candidate that the engine measured, in a family with so many bytes of keys and values.
-    pub fn of(m: &Measured, dictionary_bytes: Option<u64>, family_bytes: u64) -> Row {
+    /// Of a candidate that the engine measured, in a family with so many bytes of keys and values, and of filters.
+    pub fn of(m: &Measured, dictionary_bytes: Option<u64>, family_bytes: u64, filter_bytes: u64) -> Row {
         Row {
             codec: m.candidate.codec.to_string(),
             block_size: m.candidate.block_size as u64,
@@ -59,7 +59,7 @@ impl Row {
             decode_nanos: m.decode_nanos.saturating_mul(m.blocks),
             decode_p50_nanos: m.decode_nanos_p50,
             decode_p99_nanos: m.decode_nanos_p99,
-            predicted_bytes: Some((family_bytes as f64 * m.stored_share()) as u64),
+            predicted_bytes: Some((family_bytes as f64 * m.stored_share()) as u64 + filter_bytes),
             pareto: false,
             ring: None,
         }

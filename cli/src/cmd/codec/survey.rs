@@ -1,8 +1,13 @@
 //! What `codec compare` and `codec advise` have in common: which family, how much of it, for how long, and the
 //! chart.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
 
+use lignite::internals::checksum::place_salt;
+use lignite::internals::header::{FileHeader, FileKind, HEADER_LEN};
+use lignite::internals::table::footer::{FOOTER_TAIL_LEN, Footer};
 use lignite::{CfOptions, ColumnFamily, CompareOptions, Comparison};
 
 use super::rows::Row;
@@ -90,18 +95,43 @@ fn block_size(options: &CfOptions, has_dictionary: bool) -> u64 {
 }
 
 /// The rows of a comparison, with the mark on what is in force.
-pub fn rows(comparison: &Comparison, now: Option<&Now>) -> Vec<Row> {
+pub fn rows(comparison: &Comparison, filter_bytes: u64, now: Option<&Now>) -> Vec<Row> {
     let dictionary_bytes = comparison.dictionary.as_ref().map(|bytes| bytes.len() as u64);
     let measured = comparison.rows.iter().zip(&comparison.pareto);
     measured
         .map(|(m, &pareto)| {
-            let mut row = Row { pareto, ..Row::of(m, dictionary_bytes, comparison.raw_bytes) };
+            let mut row = Row { pareto, ..Row::of(m, dictionary_bytes, comparison.raw_bytes, filter_bytes) };
             if now.is_some_and(|now| now.is(&row)) {
                 row.ring = Some("current");
             }
             row
         })
         .collect()
+}
+
+/// Bytes of the filters in a family's tables. They stay what they are under any codec, and what is predicted of
+/// blocks does not count them.
+pub fn filter_bytes(family: &ColumnFamily) -> u64 {
+    // A table that has gone meanwhile, or is damaged, is somebody else's affair: this is for a prediction.
+    family.tables().iter().filter_map(|table| filter_len(&table.path)).sum()
+}
+
+fn filter_len(path: &Path) -> Option<u64> {
+    let mut file = File::open(path).ok()?;
+    let mut head = [0; HEADER_LEN];
+    file.read_exact(&mut head).ok()?;
+    let header = FileHeader::decode(&head, FileKind::Table).ok()?;
+    let len = file.metadata().ok()?.len();
+    let mut tail = [0; FOOTER_TAIL_LEN];
+    file.seek(SeekFrom::Start(len.checked_sub(FOOTER_TAIL_LEN as u64)?)).ok()?;
+    file.read_exact(&mut tail).ok()?;
+    let footer_len = Footer::payload_len(&tail).ok()? + FOOTER_TAIL_LEN;
+    let offset = len.checked_sub(footer_len as u64)?;
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(offset)).ok()?;
+    file.read_to_end(&mut bytes).ok()?;
+    let footer = Footer::decode(&bytes, place_salt(header.db_id, header.number, offset)).ok()?;
+    footer.filter.map(|handle| u64::from(handle.stored_len))
 }
 
 /// What was looked at, in words.
