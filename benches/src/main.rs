@@ -14,6 +14,7 @@ mod recompress;
 mod reference;
 mod sizes;
 mod solo;
+mod subframes;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -57,6 +58,8 @@ enum Command {
     Noise(noise::NoiseOptions),
     /// Compare work on blocks with one idle core and without
     Idle(idle::IdleOptions),
+    /// Hold large blocks of small frames against small blocks
+    Subframes(subframes::SubframeOptions),
     /// Compare the two ways to append to the log
     Log(log::LogOptions),
 }
@@ -74,6 +77,7 @@ fn main() -> ExitCode {
         Command::Sync(options) => solo::sync(options),
         Command::Noise(options) => noise::run(options),
         Command::Idle(options) => idle::run(options),
+        Command::Subframes(options) => subframes::run(options),
         Command::Log(options) => log::run(options),
     };
     match result {

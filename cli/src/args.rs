@@ -5,12 +5,14 @@ use std::str::FromStr;
 
 use clap::{ArgAction, Args};
 use lignite::internals::key::KeyRange;
-use lignite::{CfOptions, Codec, Compression, FilterPolicy};
+use lignite::{CfOptions, Codec, Compression, DictionaryPolicy, FilterPolicy, Objective};
 
-use crate::exit::{Exit, Failure};
+use crate::choice::{check_dictionary_size, parse_choice};
+use crate::exit::Failure;
 use crate::output::{Color, Format};
 use crate::progress::Mode;
 use crate::text::{self, Style};
+use crate::units::{Size, Time};
 
 /// What every command takes.
 #[derive(Args, Clone, Copy, Debug, Default)]
@@ -127,48 +129,11 @@ impl FromStr for Bytes {
     }
 }
 
-/// A number of bytes as typed: `16384`, `16KiB`, `4MB`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Size(pub u64);
-
-impl FromStr for Size {
-    type Err = String;
-    fn from_str(typed: &str) -> Result<Size, String> {
-        let digits = typed.len() - typed.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-        let (number, unit) = typed.split_at(digits);
-        let scale: u64 = match unit.trim_start() {
-            "" | "B" => 1,
-            "kB" | "KB" => 1000,
-            "MB" => 1000 * 1000,
-            "GB" => 1000 * 1000 * 1000,
-            "KiB" => 1 << 10,
-            "MiB" => 1 << 20,
-            "GiB" => 1 << 30,
-            other => return Err(format!("unknown unit {other:?}; use B, kB, MB, GB, KiB, MiB or GiB")),
-        };
-        let number: u64 = number.parse().map_err(|_| "expected a number and a unit, such as 16KiB".to_string())?;
-        number.checked_mul(scale).map(Size).ok_or_else(|| "too large".to_string())
-    }
-}
-
-/// Bytes a second as typed: `100MB/s`, `50MB`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rate(pub u64);
-
-impl FromStr for Rate {
-    type Err = String;
-    fn from_str(typed: &str) -> Result<Rate, String> {
-        match typed.strip_suffix("/s").unwrap_or(typed).parse()? {
-            Size(0) => Err("a rate of 0 would never end".to_string()),
-            Size(bytes) => Ok(Rate(bytes)),
-        }
-    }
-}
-
-/// Options of a column family.
+/// How blocks of a column family are compressed.
 #[derive(Args, Clone, Debug, Default)]
-pub struct FamilyOptions {
-    /// Codec of every level: none, lz4, lz4hc[:1-12], snappy, zstd[:-7..22] or brotli[:0-11].
+pub struct CompressionOptions {
+    /// Codec of every level: none, lz4, lz4hc[:1-12], snappy, zstd[:-7..22] or brotli[:0-11]; +dict[:SIZE] behind
+    /// it for a dictionary.
     #[arg(long, value_name = "CODEC", allow_hyphen_values = true)]
     pub codec: Option<String>,
     /// Codec of levels that are soon rewritten.
@@ -186,9 +151,25 @@ pub struct FamilyOptions {
     /// Keep a block raw if compression saves less than so many 1/256 of it.
     #[arg(long, value_name = "N")]
     pub min_saving: Option<u8>,
-    /// Size of a block before compression, such as 16KiB.
-    #[arg(long, value_name = "SIZE")]
-    pub block_size: Option<Size>,
+    /// Size of a block before compression, such as 16KiB; auto for 16 KiB, and 8 KiB where a dictionary makes that as
+    /// small.
+    #[arg(long, value_name = "SIZE", value_parser = parse_block_size)]
+    pub block_size: Option<BlockSize>,
+    /// Let the engine choose codecs, block sizes and dictionaries by measuring: smallest, balanced, fastest-reads, or
+    /// decode:TIME for the smallest blocks that decode within it, such as decode:20us. Ended by none, or by naming a
+    /// codec or a block size.
+    #[arg(long, value_name = "OBJECTIVE", value_parser = parse_objective)]
+    pub objective: Option<Aim>,
+}
+
+/// Options of a column family.
+#[derive(Args, Clone, Debug, Default)]
+pub struct FamilyOptions {
+    #[command(flatten)]
+    pub compression: CompressionOptions,
+    /// Dictionaries below the young levels: auto[:SIZE] where they pay under zstd and lz4hc, or none.
+    #[arg(long, value_name = "POLICY", value_parser = parse_dictionary)]
+    pub dictionary: Option<DictionaryPolicy>,
     /// Size of a table on disk.
     #[arg(long, value_name = "SIZE")]
     pub table_size: Option<Size>,
@@ -197,29 +178,52 @@ pub struct FamilyOptions {
     pub filter: Option<FilterPolicy>,
 }
 
-impl FamilyOptions {
+/// A block size as typed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockSize {
+    /// Whatever the engine takes.
+    Auto,
+    /// So many bytes.
+    Bytes(u64),
+}
+
+/// An objective as typed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aim {
+    /// What the options say is done.
+    None,
+    /// The engine chooses.
+    For(Objective),
+}
+
+impl CompressionOptions {
     /// True if nothing was given.
     pub fn is_empty(&self) -> bool {
-        self.codec.is_none()
-            && self.young_codec.is_none()
-            && self.deep_codec.is_none()
-            && self.bottom_codec.is_none()
-            && self.keys_codec.is_none()
-            && self.min_saving.is_none()
-            && self.block_size.is_none()
-            && self.table_size.is_none()
-            && self.filter.is_none()
+        !self.chooses() && self.min_saving.is_none() && self.objective.is_none()
+    }
+
+    /// True if a codec or a block size was given.
+    fn chooses(&self) -> bool {
+        let codecs = [&self.codec, &self.young_codec, &self.deep_codec, &self.bottom_codec, &self.keys_codec];
+        self.block_size.is_some() || codecs.iter().any(|codec| codec.is_some())
     }
 
     /// These options with what was given put over them.
     pub fn apply(&self, mut options: CfOptions) -> Result<CfOptions, Failure> {
-        let codec = |text: &Option<String>| text.as_deref().map(parse_codec).transpose();
+        let mut wanted: Option<u64> = None;
+        let mut codec = |typed: &Option<String>| -> Result<Option<Codec>, Failure> {
+            let Some(choice) = typed.as_deref().map(parse_choice).transpose()? else { return Ok(None) };
+            match (wanted, choice.dictionary) {
+                (Some(one), Some(other)) if one != other => {
+                    return Err(Failure::usage("a family has dictionaries of one size; two are given"));
+                }
+                (_, given) => wanted = wanted.or(given),
+            }
+            Ok(Some(choice.codec))
+        };
         let compression = &mut options.compression;
         if let Some(all) = codec(&self.codec)? {
             *compression = Compression::all(all).min_saving(compression.min_saving);
-        }
-        if let Some(young) = codec(&self.young_codec)? {
-            compression.young = young;
         }
         if let Some(deep) = codec(&self.deep_codec)? {
             compression.deep = deep;
@@ -230,12 +234,52 @@ impl FamilyOptions {
         if let Some(keys) = codec(&self.keys_codec)? {
             compression.keys = Some(keys);
         }
+        if let Some(young) = self.young_codec.as_deref().map(parse_choice).transpose()? {
+            if young.dictionary.is_some() {
+                return Err(Failure::usage(
+                    "young levels are rewritten too soon for a dictionary; name it for the others",
+                ));
+            }
+            compression.young = young.codec;
+        }
+        if let Some(size) = wanted {
+            options.dictionary = DictionaryPolicy::Wanted { size: u32::try_from(size).unwrap_or(u32::MAX) };
+        }
         if let Some(min_saving) = self.min_saving {
             compression.min_saving = min_saving;
         }
-        if let Some(Size(size)) = self.block_size {
-            options.block_size = usize::try_from(size).unwrap_or(usize::MAX);
+        match self.block_size {
+            None => {}
+            Some(BlockSize::Auto) => options.block_size = 0,
+            Some(BlockSize::Bytes(size)) => options.block_size = usize::try_from(size).unwrap_or(usize::MAX),
         }
+        match self.objective {
+            // Who names a codec wants that one, whatever the engine would choose.
+            None if self.chooses() => options.objective = None,
+            None => {}
+            Some(Aim::None) => options.objective = None,
+            Some(Aim::For(_)) if self.chooses() => {
+                return Err(Failure::usage("an objective chooses codecs and block sizes; give it, or those"));
+            }
+            Some(Aim::For(objective)) => options.objective = Some(objective),
+        }
+        options.validate()?;
+        Ok(options)
+    }
+}
+
+impl FamilyOptions {
+    /// True if nothing was given.
+    pub fn is_empty(&self) -> bool {
+        self.compression.is_empty() && self.dictionary.is_none() && self.table_size.is_none() && self.filter.is_none()
+    }
+
+    /// These options with what was given put over them.
+    pub fn apply(&self, mut options: CfOptions) -> Result<CfOptions, Failure> {
+        if let Some(dictionary) = self.dictionary {
+            options.dictionary = dictionary;
+        }
+        let mut options = self.compression.apply(options)?;
         if let Some(Size(size)) = self.table_size {
             options.table_size = size;
         }
@@ -247,21 +291,52 @@ impl FamilyOptions {
     }
 }
 
-/// A codec by its name. A name that is promised for later, or that no codec of this version has, is
-/// "not supported" (code 6); a malformed level is a wrong argument (code 2).
-pub fn parse_codec(typed: &str) -> Result<Codec, Failure> {
-    let name = typed.split([':', '+']).next().unwrap_or(typed);
-    if !matches!(name, "none" | "lz4" | "lz4hc" | "snappy" | "zstd" | "brotli") || typed.contains('+') {
-        return Err(Failure::new(
-            Exit::Unsupported,
-            format!(
-                "codec {typed:?} is not supported by this version; it has none, lz4, lz4hc, snappy, zstd and brotli"
-            ),
-        ));
+fn parse_block_size(typed: &str) -> Result<BlockSize, String> {
+    match typed {
+        "auto" => Ok(BlockSize::Auto),
+        // Zero is how the engine spells auto; whoever types it has something else in mind.
+        _ => match typed.parse()? {
+            Size(0) => Err("a block of nothing holds nothing; auto lets the engine choose".to_string()),
+            Size(size) => Ok(BlockSize::Bytes(size)),
+        },
     }
-    let codec: Codec = typed.parse().map_err(|e| Failure::usage(format!("codec {typed:?}: {e}")))?;
-    codec.validate().map_err(|e| Failure::usage(format!("codec {typed:?}: {e}")))?;
-    Ok(codec)
+}
+
+/// An objective, or none.
+fn parse_objective(typed: &str) -> Result<Aim, String> {
+    Ok(match typed {
+        "none" => Aim::None,
+        _ => Aim::For(parse_wish(typed)?),
+    })
+}
+
+/// An objective.
+pub fn parse_wish(typed: &str) -> Result<Objective, String> {
+    match typed {
+        "smallest" => Ok(Objective::Smallest),
+        "balanced" => Ok(Objective::Balanced),
+        "fastest-reads" => Ok(Objective::FastestReads),
+        _ => match typed.strip_prefix("decode:") {
+            Some(time) => Ok(Objective::Decode(time.parse::<Time>()?.0)),
+            None => Err("expected smallest, balanced, fastest-reads or decode:TIME, such as decode:20us".to_string()),
+        },
+    }
+}
+
+/// A policy of dictionaries.
+pub fn parse_dictionary(typed: &str) -> Result<DictionaryPolicy, String> {
+    match typed {
+        "none" => Ok(DictionaryPolicy::None),
+        "auto" => Ok(DictionaryPolicy::DEFAULT),
+        _ => match typed.strip_prefix("auto:") {
+            Some(size) => {
+                let Size(size) = size.parse()?;
+                check_dictionary_size(size)?;
+                Ok(DictionaryPolicy::Auto { size: u32::try_from(size).unwrap_or(u32::MAX) })
+            }
+            None => Err("expected auto, auto:SIZE or none".to_string()),
+        },
+    }
 }
 
 fn parse_filter(typed: &str) -> Result<FilterPolicy, String> {
@@ -281,33 +356,10 @@ fn parse_filter(typed: &str) -> Result<FilterPolicy, String> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::time::Duration;
+
     use super::*;
-
-    #[test]
-    fn sizes() {
-        assert_eq!("16KiB".parse(), Ok(Size(16384)));
-        assert_eq!("4096".parse(), Ok(Size(4096)));
-        assert_eq!("2 MB".parse(), Ok(Size(2_000_000)));
-        assert_eq!("100MB/s".parse(), Ok(Rate(100_000_000)));
-        assert!("0".parse::<Rate>().is_err());
-        for bad in ["", "K", "1K", "-1", "1.5MiB", "99999999999GiB"] {
-            assert!(bad.parse::<Size>().is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn codecs_that_are_not_built_have_their_own_code() {
-        assert_eq!(parse_codec("zstd:-7").unwrap(), Codec::Zstd { level: -7 });
-        assert_eq!(parse_codec("lz4hc").unwrap(), Codec::Lz4hc { level: 9 });
-        assert_eq!(parse_codec("lz4hc:12").unwrap(), Codec::Lz4hc { level: 12 });
-        assert_eq!(parse_codec("brotli").unwrap(), Codec::Brotli { quality: 4 });
-        for name in ["zstd:3+dict", "zstd+dict:64KiB", "lzma"] {
-            assert_eq!(parse_codec(name).unwrap_err().exit(), Exit::Unsupported, "{name}");
-        }
-        for name in ["zstd:99", "brotli:12", "zstd:x", "lz4:1", "lz4hc:0", "lz4hc:13"] {
-            assert_eq!(parse_codec(name).unwrap_err().exit(), Exit::Usage, "{name}");
-        }
-    }
+    use crate::exit::Exit;
 
     #[test]
     fn ranges_are_what_lies_within_all_ends() {
@@ -324,19 +376,59 @@ mod tests {
         assert!(range(Some("b"), None, Some("a")).is_empty());
     }
 
+    fn given(codec: &str) -> FamilyOptions {
+        let compression = CompressionOptions { codec: Some(codec.into()), ..CompressionOptions::default() };
+        FamilyOptions { compression, ..FamilyOptions::default() }
+    }
+
     #[test]
     fn later_options_go_over_earlier_ones() {
-        let given = FamilyOptions {
-            codec: Some("lz4".into()),
-            bottom_codec: Some("zstd:9".into()),
-            block_size: Some(Size(8192)),
-            ..FamilyOptions::default()
-        };
-        let options = given.apply(CfOptions::new()).unwrap();
+        let mut wanted = given("lz4");
+        wanted.compression.bottom_codec = Some("zstd:9".into());
+        wanted.compression.block_size = Some(BlockSize::Bytes(8192));
+        let options = wanted.apply(CfOptions::new()).unwrap();
         assert_eq!(options.compression.young, Codec::Lz4);
         assert_eq!(options.compression.bottom, Codec::Zstd { level: 9 });
-        assert_eq!(options.block_size, 8192);
-        let tiny = FamilyOptions { block_size: Some(Size(1)), ..FamilyOptions::default() };
+        assert_eq!((options.block_size, options.dictionary), (8192, DictionaryPolicy::DEFAULT));
+        let mut tiny = FamilyOptions::default();
+        tiny.compression.block_size = Some(BlockSize::Bytes(1));
         assert_eq!(tiny.apply(CfOptions::new()).unwrap_err().exit(), Exit::Usage);
+    }
+
+    #[test]
+    fn a_codec_with_a_dictionary_asks_the_family_for_one() {
+        let options = given("zstd:3+dict:16KiB").apply(CfOptions::new()).unwrap();
+        assert_eq!(options.dictionary, DictionaryPolicy::Wanted { size: 16384 });
+        let mut two = given("lz4");
+        two.compression.deep_codec = Some("zstd:1+dict:16KiB".into());
+        two.compression.bottom_codec = Some("zstd:3+dict".into());
+        assert_eq!(two.apply(CfOptions::new()).unwrap_err().exit(), Exit::Usage);
+        let mut young = given("zstd:3");
+        young.compression.young_codec = Some("lz4+dict".into());
+        assert_eq!(young.apply(CfOptions::new()).unwrap_err().exit(), Exit::Usage);
+    }
+
+    #[test]
+    fn a_codec_that_is_named_ends_an_objective() {
+        let aimed = || CfOptions::new().objective(Objective::Smallest);
+        assert_eq!(given("lz4").apply(aimed()).unwrap().objective, None);
+        assert_eq!(FamilyOptions::default().apply(aimed()).unwrap().objective, Some(Objective::Smallest));
+        let mut both = given("lz4");
+        both.compression.objective = Some(Aim::For(Objective::Balanced));
+        assert_eq!(both.apply(CfOptions::new()).unwrap_err().exit(), Exit::Usage);
+    }
+
+    #[test]
+    fn objectives_dictionaries_and_block_sizes_as_typed() {
+        assert_eq!(parse_wish("decode:20us"), Ok(Objective::Decode(Duration::from_micros(20))));
+        assert_eq!(parse_objective("none"), Ok(Aim::None));
+        assert_eq!(parse_objective("fastest-reads"), Ok(Aim::For(Objective::FastestReads)));
+        for bad in ["", "fast", "decode", "decode:", "decode:20", "decode:0us"] {
+            assert!(parse_objective(bad).is_err(), "{bad}");
+        }
+        assert_eq!(parse_dictionary("auto:16KiB"), Ok(DictionaryPolicy::Auto { size: 16384 }));
+        assert!(parse_dictionary("auto:1").is_err() && parse_dictionary("yes").is_err());
+        assert_eq!(parse_block_size("auto"), Ok(BlockSize::Auto));
+        assert!(parse_block_size("0").is_err());
     }
 }

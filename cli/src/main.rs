@@ -21,6 +21,8 @@ use crate::context::Context;
 use crate::exit::{Exit, Outcome};
 
 mod args;
+mod chart;
+mod choice;
 mod cmd;
 mod context;
 mod exit;
@@ -31,6 +33,7 @@ mod progress;
 mod seeded;
 mod stream;
 mod text;
+mod units;
 
 /// Load, read, inspect, check and compact Lignite databases.
 #[derive(Parser)]
@@ -130,7 +133,7 @@ mod tests {
 
     #[test]
     fn what_is_not_built_is_absent() {
-        for name in ["codec", "recompress", "report", "bench", "du", "big", "find", "backup"] {
+        for name in ["report", "bench", "du", "big", "find", "backup"] {
             assert!(Cli::try_parse_from(["lignite", name]).is_err(), "{name}");
             assert!(Cli::command().find_subcommand(name).is_none(), "{name}");
         }
@@ -157,6 +160,13 @@ mod tests {
             "lignite tree DB --cf packages",
             "lignite inspect DB/000012.sst --blocks --json",
             "lignite checkpoint DB DEST",
+            "lignite cf set DB logs --objective decode:20us",
+            "lignite recompress DB --cf packages --codec zstd:3 --dictionary auto --block-size 8KiB --rate 100MB/s --workers 2",
+            "lignite codec compare DB --cf packages --sample 5% --timeout 30s --chart codecs.html",
+            "lignite codec advise DB --cf packages --objective smallest",
+            "lignite codec train DB --cf packages --size 64KiB",
+            "lignite codec list",
+            "lignite codec bench FILE --block-size 4KiB,16KiB --codecs lz4,zstd:1..9",
             "lignite repair DB --to NEW",
             "lignite salvage DB/000012.sst DB/000013.wal --output OUT.kv",
         ] {

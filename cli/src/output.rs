@@ -298,6 +298,8 @@ pub enum Cell {
     Count(u64),
     /// A number of bytes.
     Bytes(u64),
+    /// The size of a block; 0, for programs, is auto.
+    BlockSize(u64),
     /// A place in a file, exact for everybody.
     Offset(u64),
     /// Yes or no.
@@ -334,6 +336,7 @@ impl Cell {
             Cell::Text(text) => text.clone(),
             Cell::Count(n) => count(*n),
             Cell::Bytes(n) => bytes(*n),
+            Cell::BlockSize(n) => block_size(*n),
             Cell::Offset(n) => n.to_string(),
             Cell::Flag(yes) => (if *yes { "yes" } else { "no" }).to_string(),
             Cell::Nanos(n) => nanos(*n),
@@ -350,7 +353,7 @@ impl Cell {
     fn plain(&self) -> String {
         match self {
             Cell::Text(text) => text.clone(),
-            Cell::Count(n) | Cell::Bytes(n) | Cell::Offset(n) | Cell::Nanos(n) => n.to_string(),
+            Cell::Count(n) | Cell::Bytes(n) | Cell::BlockSize(n) | Cell::Offset(n) | Cell::Nanos(n) => n.to_string(),
             Cell::Flag(yes) => yes.to_string(),
             Cell::Number(n, _) | Cell::Ratio(n) | Cell::Fill(n) => n.to_string(),
             Cell::Empty => String::new(),
@@ -361,7 +364,7 @@ impl Cell {
     pub fn json(&self) -> Value {
         match self {
             Cell::Text(text) => Value::from(text.as_str()),
-            Cell::Count(n) | Cell::Bytes(n) | Cell::Offset(n) | Cell::Nanos(n) => Value::from(*n),
+            Cell::Count(n) | Cell::Bytes(n) | Cell::BlockSize(n) | Cell::Offset(n) | Cell::Nanos(n) => Value::from(*n),
             Cell::Flag(yes) => Value::from(*yes),
             Cell::Number(n, _) | Cell::Ratio(n) | Cell::Fill(n) => Value::from(*n),
             Cell::Empty => Value::Null,
@@ -382,6 +385,11 @@ pub fn bytes(n: u64) -> String {
         unit += 1;
     }
     format!("{value:.1} {}", UNITS[unit])
+}
+
+/// The size of a block for people; 0 is the engine's choice.
+pub fn block_size(n: u64) -> String {
+    if n == 0 { "auto".to_string() } else { bytes(n) }
 }
 
 /// A count for people: digits in groups of three.

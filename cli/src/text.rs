@@ -181,6 +181,16 @@ fn parse_escaped(text: &str) -> Result<Vec<u8>, String> {
     Ok(out)
 }
 
+/// A path or a name as a shell takes it.
+pub fn shell_quoted(path: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@%".contains(c);
+    if !path.is_empty() && path.chars().all(plain) {
+        path.to_string()
+    } else {
+        format!("'{}'", path.replace('\'', "'\\''"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -274,5 +284,11 @@ mod tests {
         }
         assert_eq!(parse("esc:\\x00\\\\\\n").unwrap(), b"\x00\\\n");
         assert_eq!(parse("text:hex:00").unwrap(), b"hex:00");
+    }
+
+    #[test]
+    fn paths_are_quoted_for_the_shell() {
+        assert_eq!(shell_quoted("/tmp/a-b"), "/tmp/a-b");
+        assert_eq!(shell_quoted("it's"), "'it'\\''s'");
     }
 }

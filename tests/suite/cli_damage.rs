@@ -393,6 +393,8 @@ fn interrupts_are_code_130_and_leave_whole_lines_and_files() {
         let mut stdout = child.stdout.take().unwrap();
         stdout.read_exact(&mut out).unwrap();
         interrupt(&child);
+        // The pipe is full, so it waits; until its handler has seen the signal on a busy machine, too.
+        std::thread::sleep(Duration::from_millis(200));
         stdout.read_to_end(&mut out).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(130), "{args:?}");
         assert_eq!(out.last(), Some(&b'\n'), "{args:?}");
@@ -400,7 +402,7 @@ fn interrupts_are_code_130_and_leave_whole_lines_and_files() {
     // An output file that is not complete does not appear; it cannot be told when the signal comes, so
     // either it came too late or nothing is there.
     let mut child = bench.start(&["salvage", table.to_str().unwrap(), "--output", "out.kv"]);
-    std::thread::sleep(Duration::from_millis(100)); // Until it has come to handle signals at all.
+    std::thread::sleep(Duration::from_millis(400)); // Until it has come to handle signals at all.
     interrupt(&child);
     let code = child.wait().unwrap().code();
     assert!(code == Some(130) && !bench.path("out.kv").exists() || code == Some(0), "{code:?}");

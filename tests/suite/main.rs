@@ -10,6 +10,7 @@ mod alloc;
 mod api;
 mod behaviour;
 mod cli;
+mod cli_codec;
 mod cli_damage;
 mod compaction;
 mod compression;

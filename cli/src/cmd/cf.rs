@@ -70,8 +70,8 @@ enum Action {
     },
     /// Change options of a column family; they hold for blocks written from then on.
     #[command(before_help = "Examples:
-  lignite cf set DB logs --bottom-codec zstd:9
-  lignite cf set DB logs --codec brotli:4 --block-size 32KiB")]
+  lignite cf set DB logs --bottom-codec zstd:9+dict
+  lignite cf set DB logs --objective decode:20us   # the engine measures and chooses")]
     Set {
         /// The database.
         db: PathBuf,
@@ -182,7 +182,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
             }
             let stats = db.column_family(name)?.stats();
             close(db)?;
-            context.note("the options hold for blocks written from now on; lignite compact rewrites the others");
+            context.note("the options hold for blocks written from now on; lignite recompress rewrites the others");
             tell("set", changed, &stats, format.get(), context)
         }
     }
@@ -197,13 +197,15 @@ fn tell(action: &'static str, changed: bool, stats: &FamilyStats, format: Format
 }
 
 fn table(families: &[FamilyStats]) -> Table {
-    let mut table = Table::new(&["cf", "codec", "block", "tables", "bytes", "raw", "ratio"]);
+    let mut table = Table::new(&["cf", "codec", "block", "dictionary", "objective", "tables", "bytes", "raw", "ratio"]);
     for stats in families {
         let totals = Totals::of(stats);
         table.row(vec![
             Cell::text(&stats.name),
             Cell::text(stats.options.compression.to_string()),
-            Cell::Bytes(stats.options.block_size as u64),
+            Cell::BlockSize(stats.options.block_size as u64),
+            Cell::text(stats.options.dictionary.to_string()),
+            stats.options.objective.map_or(Cell::Empty, |o| Cell::text(o.to_string())),
             Cell::Count(totals.tables),
             Cell::Bytes(totals.bytes),
             Cell::Bytes(totals.raw_bytes),

@@ -6,10 +6,11 @@ use lignite::{Builder, CheckOptions, Options};
 use serde::Serialize;
 
 use super::damage::{self, Damage};
-use crate::args::{FormatArgs, Rate};
+use crate::args::FormatArgs;
 use crate::context::Context;
 use crate::exit::{Exit, Failure, Outcome, open_failure};
 use crate::output::{self, Format, Report};
+use crate::units::Rate;
 
 /// Check every checksum, order, bound and the manifest against the directory; exit 3 on corruption.
 #[derive(clap::Args)]

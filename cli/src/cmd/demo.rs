@@ -14,6 +14,7 @@ use crate::exit::{Exit, Failure, Outcome};
 use crate::interrupt;
 use crate::output::{self, Cell, Report, Table};
 use crate::seeded::Seeded;
+use crate::text;
 
 /// Make a sample database, compare the codecs on it, and say what to try next.
 #[derive(clap::Args)]
@@ -214,7 +215,7 @@ fn print(args: &Args, context: &Context, dir: &Path, rows: Vec<Row>, took: Durat
         ]);
     }
     let path = dir.display().to_string();
-    let shell = quoted(&path);
+    let shell = text::shell_quoted(&path);
     let next = vec![
         format!("lignite tree {shell} --cf zstd"),
         format!("lignite scan {shell} --cf mixed --prefix event/ --limit 3"),
@@ -239,16 +240,6 @@ fn print(args: &Args, context: &Context, dir: &Path, rows: Vec<Row>, took: Durat
     let mut report = Report::new(document, table.titled(title));
     report.notes = notes;
     context.output().report(args.format.get(), &report)
-}
-
-/// A path as a shell takes it.
-fn quoted(path: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@%".contains(c);
-    if !path.is_empty() && path.chars().all(plain) {
-        path.to_string()
-    } else {
-        format!("'{}'", path.replace('\'', "'\\''"))
-    }
 }
 
 /// Events as JSON, lines of a web server's log, readings of sensors, and random tokens, in order.
@@ -345,11 +336,5 @@ mod tests {
         assert!(records.windows(2).all(|w| w[0].0 < w[1].0));
         assert_eq!(records, sample(42));
         assert_ne!(records, sample(43));
-    }
-
-    #[test]
-    fn paths_are_quoted_for_the_shell() {
-        assert_eq!(quoted("/tmp/a-b"), "/tmp/a-b");
-        assert_eq!(quoted("it's"), "'it'\\''s'");
     }
 }

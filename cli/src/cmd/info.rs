@@ -83,7 +83,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
             Cell::text(&f.name),
             Cell::Count(u64::from(f.id)),
             Cell::text(f.options.compression.to_string()),
-            Cell::Bytes(f.options.block_size as u64),
+            Cell::BlockSize(f.options.block_size as u64),
             Cell::Count(f.entries),
             Cell::Count(family.totals.tables),
             Cell::Bytes(family.totals.bytes),

@@ -8,6 +8,7 @@ use crate::exit::Outcome;
 mod cf;
 mod check;
 mod checkpoint;
+mod codec;
 mod compact;
 mod completions;
 mod count;
@@ -26,6 +27,7 @@ mod import;
 mod info;
 mod inspect;
 mod put;
+mod recompress;
 mod repair;
 mod salvage;
 mod scan;
@@ -61,6 +63,8 @@ pub enum Command {
     Salvage(salvage::Args),
     Compact(compact::Args),
     Flush(flush::Args),
+    Codec(codec::Args),
+    Recompress(recompress::Args),
     Checkpoint(checkpoint::Args),
     Completions(completions::Args),
     Help(help::Args),
@@ -89,6 +93,8 @@ pub fn run(command: Command, context: &Context, cli: &mut clap::Command) -> Outc
         Command::Salvage(args) => salvage::run(&args, context),
         Command::Compact(args) => compact::run(&args, context),
         Command::Flush(args) => flush::run(&args, context),
+        Command::Codec(args) => codec::run(&args, context),
+        Command::Recompress(args) => recompress::run(&args, context),
         Command::Checkpoint(args) => checkpoint::run(&args, context),
         Command::Completions(args) => completions::run(&args, context, cli),
         Command::Help(args) => help::run(&args, context, cli),

@@ -1,6 +1,6 @@
 //! What `info`, `stats`, `tree` and `cf` say about a column family and its levels.
 
-use lignite::{CfOptions, CodecCounters, FamilyStats, FilterPolicy, LevelStats};
+use lignite::{CfOptions, CodecCounters, DictionaryPolicy, FamilyStats, FilterPolicy, LevelStats};
 use serde::Serialize;
 
 /// Options of a family.
@@ -11,7 +11,12 @@ pub struct OptionsDocument {
     codec_bottom: String,
     codec_keys: Option<String>,
     min_saving: u8,
+    /// 0 is auto.
     block_size: usize,
+    dictionary: &'static str,
+    dictionary_bytes: Option<u32>,
+    transpose: bool,
+    objective: Option<String>,
     filter: &'static str,
     filter_bits_per_key: Option<u8>,
     table_size: u64,
@@ -29,6 +34,11 @@ impl OptionsDocument {
             FilterPolicy::Auto { bits_per_key } => ("auto", Some(bits_per_key)),
             FilterPolicy::Bloom { bits_per_key } => ("bloom", Some(bits_per_key)),
         };
+        let (dictionary, dictionary_bytes) = match options.dictionary {
+            DictionaryPolicy::Auto { size } => ("auto", Some(size)),
+            DictionaryPolicy::Wanted { size } => ("wanted", Some(size)),
+            _ => ("none", None),
+        };
         OptionsDocument {
             codec_young: options.compression.young.to_string(),
             codec_deep: options.compression.deep.to_string(),
@@ -36,6 +46,10 @@ impl OptionsDocument {
             codec_keys: options.compression.keys.map(|c| c.to_string()),
             min_saving: options.compression.min_saving,
             block_size: options.block_size,
+            dictionary,
+            dictionary_bytes,
+            transpose: options.transpose,
+            objective: options.objective.map(|o| o.to_string()),
             filter,
             filter_bits_per_key,
             table_size: options.table_size,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use lignite::{FamilyStats, Stats};
+use lignite::{CompressionReport, FamilyStats, Stats};
 use serde::Serialize;
 
 use super::files::Files;
@@ -101,10 +101,60 @@ struct Family {
     stored_bytes: u64,
     levels: Vec<LevelDocument>,
     codecs: Vec<CodecDocument>,
+    /// None if the tables cannot be looked into.
+    compression: Option<Compression>,
+}
+
+/// What was promised of tables when they were written, and what came of it.
+#[derive(Serialize)]
+struct Compression {
+    promised_tables: u64,
+    raw_bytes: u64,
+    promised_bytes: u64,
+    stored_bytes: u64,
+    promised_decode_nanos: u64,
+    decode_nanos: u64,
+    promised_decode_p99_nanos: u64,
+    decode_p99_nanos: u64,
+    owed_bytes: u64,
+    dictionaries: Vec<Dictionary>,
+}
+
+#[derive(Serialize)]
+struct Dictionary {
+    hash: String,
+    bytes: u64,
+    tables: u64,
+    gain: f64,
+    memory_bytes: u64,
+}
+
+impl Compression {
+    fn of(report: &CompressionReport) -> Compression {
+        let dictionary = |d: &lignite::DictionaryUse| Dictionary {
+            hash: format!("{:016x}", d.hash),
+            bytes: d.len,
+            tables: d.tables,
+            gain: d.gain,
+            memory_bytes: d.memory_bytes,
+        };
+        Compression {
+            promised_tables: report.tables,
+            raw_bytes: report.raw_bytes,
+            promised_bytes: report.promised_bytes,
+            stored_bytes: report.stored_bytes,
+            promised_decode_nanos: report.promised_decode_nanos,
+            decode_nanos: report.decode_nanos,
+            promised_decode_p99_nanos: report.promised_decode_nanos_p99,
+            decode_p99_nanos: report.decode_nanos_p99,
+            owed_bytes: report.owed_bytes,
+            dictionaries: report.dictionaries.iter().map(dictionary).collect(),
+        }
+    }
 }
 
 impl Family {
-    fn of(stats: &FamilyStats) -> Family {
+    fn of(stats: &FamilyStats, compression: Option<&CompressionReport>) -> Family {
         let codecs = stats.levels.iter().flat_map(|level| {
             level.codecs.iter().map(|(codec, counters)| CodecDocument::of(level.level, codec, counters))
         });
@@ -119,6 +169,7 @@ impl Family {
             stored_bytes: stats.stored_bytes,
             levels: stats.levels.iter().map(LevelDocument::of).collect(),
             codecs: codecs.collect(),
+            compression: compression.map(Compression::of),
         }
     }
 }
@@ -137,13 +188,20 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
         (stats.log.segments, stats.log.bytes) = (files.logs as usize, files.log_bytes);
         stats.manifest.bytes = files.manifest_bytes;
     }
-    let mut report = Report::new(document(&stats, args), numbers(&stats));
+    let mut compression = Vec::new();
+    for family in &stats.families {
+        // Damage is what `check` is for: the rest is shown all the same.
+        let report = db.column_family(&family.name)?.compression_report();
+        compression.push(report.inspect_err(|e| context.note(&format!("cf {}: {e}", family.name))).ok());
+    }
+    let mut report = Report::new(document(&stats, &compression, args), numbers(&stats));
     report.facts = Some(families(&stats).titled("column families"));
+    report.more = vec![promises(&stats, &compression).titled("promised when tables were written, and found")];
     context.output().report(args.format.get(), &report)?;
     Ok(Exit::Done)
 }
 
-fn document(stats: &Stats, args: &Args) -> Document {
+fn document(stats: &Stats, compression: &[Option<CompressionReport>], args: &Args) -> Document {
     Document {
         schema: "lignite.stats/1",
         path: args.db.display().to_string(),
@@ -177,7 +235,7 @@ fn document(stats: &Stats, args: &Args) -> Document {
             stalled: stats.health.stalled,
         },
         decode_threads: stats.decode_threads as u64,
-        families: stats.families.iter().map(Family::of).collect(),
+        families: stats.families.iter().zip(compression).map(|(f, c)| Family::of(f, c.as_ref())).collect(),
     }
 }
 
@@ -194,6 +252,39 @@ fn families(stats: &Stats) -> Table {
             Cell::ratio(totals.raw_bytes, totals.bytes),
             Cell::Bytes(f.pending_compaction_bytes),
             Cell::Count(f.entries),
+        ]);
+    }
+    table
+}
+
+/// Families whose tables carry a promise: what the choice of their compression was to cost, and what it costs.
+fn promises(stats: &Stats, compression: &[Option<CompressionReport>]) -> Table {
+    let mut table = Table::new(&[
+        "cf",
+        "tables",
+        "promised",
+        "found",
+        "decode promised",
+        "decode found",
+        "p99 promised",
+        "p99 found",
+        "dictionary",
+        "owed",
+    ]);
+    for (family, report) in stats.families.iter().zip(compression) {
+        let Some(report) = report.as_ref().filter(|r| r.tables > 0 || r.owed_bytes > 0) else { continue };
+        let nanos = |n: u64| if n == 0 { Cell::Empty } else { Cell::Nanos(n) };
+        table.row(vec![
+            Cell::text(&family.name),
+            Cell::Count(report.tables),
+            Cell::Bytes(report.promised_bytes),
+            Cell::Bytes(report.stored_bytes),
+            nanos(report.promised_decode_nanos),
+            nanos(report.decode_nanos),
+            nanos(report.promised_decode_nanos_p99),
+            nanos(report.decode_nanos_p99),
+            report.dictionaries.first().map_or(Cell::Empty, |d| Cell::Bytes(d.len)),
+            Cell::Bytes(report.owed_bytes),
         ]);
     }
     table

@@ -144,11 +144,12 @@ fn title(stats: &FamilyStats) -> String {
     } else {
         String::new()
     };
+    let objective = stats.options.objective.map(|o| format!("   objective {o}")).unwrap_or_default();
     format!(
-        "cf {}   codec {}   block {}   fan-out {}{memtable}",
+        "cf {}   codec {}   block {}{objective}   fan-out {}{memtable}",
         stats.name,
         stats.options.compression,
-        output::bytes(stats.options.block_size as u64),
+        output::block_size(stats.options.block_size as u64),
         stats.options.fan_out
     )
 }
