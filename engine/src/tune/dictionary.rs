@@ -12,6 +12,8 @@ use crate::tune::sample::RawBlock;
 
 /// A dictionary is worth its trouble if it saves this share, the copies in tables counted.
 pub const GAIN_MIN: f64 = 0.03;
+/// What the cheap kind must save for the expensive one to be tried.
+const CHEAP_GAIN_MIN: f64 = 0.01;
 /// The most bytes of samples that one is made of: more do not make it better.
 const TRAINING_LEN_MAX: usize = 1536 << 10;
 
@@ -66,7 +68,7 @@ impl Judge<'_> {
         };
         let Ok(cheap) = Dictionary::finalize(&samples, size, level) else { return Ok(None) };
         let cheap = self.judge(&cheap)?;
-        if !train || cheap.gain <= 0.0 {
+        if !train || cheap.gain < CHEAP_GAIN_MIN {
             return Ok(Some(cheap));
         }
         let Ok(trained) = Dictionary::train(&samples, size) else { return Ok(Some(cheap)) };

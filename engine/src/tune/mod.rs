@@ -36,6 +36,8 @@ pub mod sample;
 const TUNED_MIN: u64 = 2 << 20;
 /// From so much data on a dictionary is trained; below it is made the cheap way.
 const TRAINED_MIN: u64 = 4 << 20;
+/// What is looked at before anything is tried: noise wants no dictionary, and no small blocks.
+const PEEK_LEN: u64 = 512 << 10;
 /// What is sampled.
 const SAMPLE_LEN: u64 = 3 << 20;
 /// The most bytes of blocks that a dictionary is judged by, or a candidate measured on.
@@ -46,8 +48,8 @@ const STANDS_FOR: u64 = 8;
 const GAIN_KEPT: f64 = 2.0 / 3.0;
 /// The block size that is tried where the family names none: it halves what a point read has to decode.
 const BLOCK_SIZE_SMALL: usize = 8 << 10;
-/// Small blocks are taken if they cost at most this share of the bytes of keys and values in space.
-const SMALL_COST_MAX: f64 = 1.0 / 32.0;
+/// Small blocks are taken if they take at most so much more space.
+const SMALL_COST_MAX: f64 = 0.08;
 
 /// What is about to be written.
 pub struct Request<'a> {
@@ -179,6 +181,11 @@ impl State {
             self.dictionary_pause.0 -= raw;
             return self.standing[slot].as_ref().map(|(standing, _)| standing.clone());
         }
+        if Sample::take(request.inputs, PEEK_LEN, request.zeroed).ok()?.is_noise(plain.block_size) {
+            self.standing[slot] = None;
+            self.dictionary_pause = (raw.saturating_mul(STANDS_FOR), raw);
+            return None;
+        }
         let sample = Sample::take(request.inputs, SAMPLE_LEN, request.zeroed).ok()?;
         let table_raw = table_raw(request.options, raw);
         let mut sizes = vec![plain.block_size];
@@ -220,7 +227,7 @@ impl State {
         };
         let large = ways.pop()?;
         let Way { write: mut best, blocks, share, gain, .. } = match ways.pop() {
-            Some(small) if small.share <= large.share + tolerance => small,
+            Some(small) if small.share <= large.share * (1.0 + tolerance) => small,
             _ => large,
         };
         let frame = frame_of(&best, &blocks.held, best.dictionary.as_ref());

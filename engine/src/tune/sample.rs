@@ -2,6 +2,7 @@
 
 use crate::coding::shared_prefix_len;
 use crate::error::Result;
+use crate::frame;
 use crate::key::{Kind, Tag};
 use crate::sync::Arc;
 use crate::table::Table;
@@ -100,6 +101,17 @@ impl Sample {
             run.push(close(&mut builder)?);
         }
         Ok(Sample { runs: vec![run], zeroed: true })
+    }
+
+    /// True if nine blocks in ten are mostly values that nothing compresses.
+    pub fn is_noise(&self, block_size: usize) -> bool {
+        let (mut blocks, mut noise) = (0, 0);
+        for block in self.runs.iter().flat_map(|run| self.cut(run, block_size)) {
+            blocks += 1;
+            let mostly_values = block.values.len() >= 4 * block.keys.len();
+            noise += usize::from(mostly_values && frame::looks_random(&block.values));
+        }
+        noise * 10 >= blocks * 9
     }
 
     /// The sample in blocks of this size.
