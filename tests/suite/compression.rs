@@ -320,3 +320,31 @@ fn a_comparison_measures_every_candidate_and_an_advice_comes_true() {
     let took = bytes(&family) as f64 / advice.predicted_bytes as f64;
     assert!((0.9..1.12).contains(&took), "{} predicted, {} taken", advice.predicted_bytes, bytes(&family));
 }
+
+#[test]
+fn what_was_ingested_is_looked_at_when_there_is_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = open(dir.path());
+    let make = |kind: fn(&mut Rng, u64) -> (Vec<u8>, Vec<u8>)| {
+        let mut rng = Rng::new(base_seed());
+        (0..12_000).map(|n| kind(&mut rng, n)).collect::<BTreeMap<_, _>>()
+    };
+    let (texts, noises) = (make(json), make(noise));
+    let text = db.create_column_family("text", CfOptions::new()).unwrap();
+    let noise = db.create_column_family("noise", CfOptions::new()).unwrap();
+    text.ingest(&texts).unwrap();
+    noise.ingest(&noises).unwrap();
+    let numbers = |family: &ColumnFamily| family.tables().iter().map(|t| t.number).collect::<Vec<_>>();
+    let before = numbers(&noise);
+    db.wait_for_idle().unwrap();
+    let report = text.compression_report().unwrap();
+    assert_eq!((report.dictionaries.len(), report.owed_bytes), (1, 0), "{report:?}");
+    // Noise was looked at too, but there is nothing that writing it anew would change.
+    assert_eq!((numbers(&noise), noise.compression_report().unwrap().owed_bytes), (before, 0));
+    assert!(db.check(true, &mut |_| {}).unwrap().problems.is_empty());
+    drop((text, noise));
+    db.close().unwrap();
+    let db = open(dir.path());
+    assert_eq!(everything(&db.column_family("text").unwrap()), texts);
+    assert_eq!(everything(&db.column_family("noise").unwrap()), noises);
+}

@@ -29,7 +29,7 @@ use crate::sync::Arc;
 use crate::sync::atomic::Ordering;
 use crate::table::CursorOptions;
 use crate::table::block::Block;
-use crate::table::{TableBuilder, TableWriteOptions};
+use crate::table::{Table, TableBuilder, TableWriteOptions};
 use crate::tables::Tables;
 use crate::tombstone::Fragments;
 use crate::tune::{self, Request, Tuning};
@@ -104,6 +104,11 @@ pub fn run(context: &JobContext<'_>, plan: &Plan) -> Result<Outcome> {
         return Ok(outcome);
     }
     let mut outputs = Outputs::new(context, plan);
+    outputs.options = write_options(context, plan, outputs.owes);
+    if plan.reason == Reason::Codec && is_written_so(context, plan, &outputs.options) {
+        settle_tables(plan, &mut outcome);
+        return Ok(outcome);
+    }
     let sync = || sync_dir(context.fs, context.dir);
     let merged = merge(context, plan, &mut outputs).and_then(|()| outputs.verify()).and_then(|()| sync());
     match merged {
@@ -122,6 +127,44 @@ pub fn run(context: &JobContext<'_>, plan: &Plan) -> Result<Outcome> {
         Err(e) => {
             outputs.remove();
             Err(e)
+        }
+    }
+}
+
+/// How the outputs are to be written: as somebody ordered, or as looking at the inputs suggests. An input that
+/// cannot be opened is not looked at; the merge will say what is wrong with it.
+fn write_options(context: &JobContext<'_>, plan: &Plan, pressed: bool) -> TableWriteOptions {
+    if let Some(order) = &plan.order {
+        return order.write.clone();
+    }
+    context.tuning.table_options(&Request {
+        options: context.options,
+        depth: plan.depth,
+        zeroed: plan.bottom,
+        inputs: &inputs(context, plan),
+        clock: &*context.clock,
+        pressed,
+    })
+}
+
+fn inputs(context: &JobContext<'_>, plan: &Plan) -> Vec<Arc<Table>> {
+    let all = plan.inputs.iter().flat_map(|(level, files)| files.iter().map(move |file| (*level, file)));
+    all.filter_map(|(level, file)| context.tables.get_at(file, context.family, level).ok()).collect()
+}
+
+/// True if the tables that owe a codec would come out as they are.
+fn is_written_so(context: &JobContext<'_>, plan: &Plan, options: &TableWriteOptions) -> bool {
+    let count: usize = plan.inputs.iter().map(|(_, files)| files.len()).sum();
+    let tables = inputs(context, plan);
+    tables.len() == count && tables.iter().all(|table| options.is_that_of(table.properties()))
+}
+
+/// They owe nothing, after all.
+fn settle_tables(plan: &Plan, outcome: &mut Outcome) {
+    for (level, tables) in &plan.inputs {
+        for table in tables {
+            let meta = TableMeta { owes_codec: false, ..table.meta.clone() };
+            outcome.added.push((*level, meta));
         }
     }
 }
@@ -149,7 +192,7 @@ fn move_tables(context: &JobContext<'_>, plan: &Plan, outcome: &mut Outcome) {
 
 fn merge<'a>(context: &'a JobContext<'a>, plan: &'a Plan, outputs: &mut Outputs<'a>) -> Result<()> {
     let mut sources = Vec::new();
-    let (mut all, mut inputs) = (Vec::new(), Vec::new());
+    let mut all = Vec::new();
     let options = CursorOptions { fill_cache: false, read_ahead: true };
     for (level, tables) in &plan.inputs {
         for file in tables {
@@ -161,7 +204,6 @@ fn merge<'a>(context: &'a JobContext<'a>, plan: &'a Plan, outputs: &mut Outputs<
             if *level == 0 {
                 sources.push(Source::Table(table.cursor(options)));
             }
-            inputs.push(table);
         }
         if *level > 0 && !tables.is_empty() {
             let files: Vec<Arc<TableFile>> = tables.clone();
@@ -176,18 +218,6 @@ fn merge<'a>(context: &'a JobContext<'a>, plan: &'a Plan, outputs: &mut Outputs<
     outputs.tombstones = kept;
 
     let bottom = plan.bottom || sabotage::is(Bug::TombstonesDropEarly);
-    outputs.options = match &plan.order {
-        Some(order) => order.write.clone(),
-        None => context.tuning.table_options(&Request {
-            options: context.options,
-            depth: plan.depth,
-            zeroed: bottom,
-            inputs: &inputs,
-            clock: &*context.clock,
-            pressed: outputs.owes,
-        }),
-    };
-    drop(inputs);
     let mut retain = Retain::new(&context.snapshots, context.visible, bottom, &tombstones);
     let mut counts = Counts::default();
     let mut merge = Merge::new(sources);

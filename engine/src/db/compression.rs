@@ -80,7 +80,7 @@ pub struct Advice {
     pub chosen: Measured,
     /// Everything that was measured.
     pub comparison: Comparison,
-    /// Bytes that the family's tables will take.
+    /// Bytes that the family's tables will take, filters apart.
     pub predicted_bytes: u64,
 }
 
@@ -575,10 +575,7 @@ impl Orders {
 
     /// True if a table was written so.
     fn is_served(&self, depth: Depth, table: &Table) -> bool {
-        let (write, p) = (&self.at(depth).write, table.properties());
-        p.compression == write.compression_name()
-            && p.block_size == write.block_size as u64
-            && p.dictionary == write.dictionary.as_ref().map_or(0, Dictionary::hash)
+        self.at(depth).write.is_that_of(table.properties())
     }
 }
 

@@ -11,11 +11,12 @@ use crate::error::{Error, Result};
 use crate::filename::FileName;
 use crate::key::{self, Kind, Tag};
 use crate::metrics::LEVELS;
-use crate::options::Depth;
+use crate::options::{CfOptions, Depth};
 use crate::record::RecordKind;
 use crate::sabotage::{self, Bug};
 use crate::store::Change;
-use crate::table::{TableBuilder, TableWriteOptions};
+use crate::table::TableBuilder;
+use crate::tune::{self, Request};
 use crate::version::edit::{VersionEdit, encode_ingest};
 use crate::version::{TableMeta, Version};
 
@@ -107,7 +108,7 @@ impl ColumnFamily {
             if builder.as_ref().is_some_and(|b| b.estimated_size() >= options.table_size)
                 && let Some(full) = builder.take()
             {
-                tables.push(full.finish()?);
+                tables.push(finish(full, &options)?);
             }
             let current = match &mut builder {
                 Some(current) => current,
@@ -117,7 +118,14 @@ impl ColumnFamily {
                         &store.context.dir,
                         store.next_file(),
                         store.db_id,
-                        TableWriteOptions::for_depth(&options, Depth::Bottom),
+                        self.family.tuning.table_options(&Request {
+                            options: &options,
+                            depth: Depth::Bottom,
+                            zeroed: true,
+                            inputs: &[],
+                            clock: &*store.context.clock,
+                            pressed: false,
+                        }),
                         store.context.clock.unix_seconds(),
                         self.family.metrics.clone(),
                         LEVELS - 1,
@@ -140,7 +148,7 @@ impl ColumnFamily {
             last.extend_from_slice(k);
         }
         if let Some(rest) = builder {
-            tables.push(rest.finish()?);
+            tables.push(finish(rest, &options)?);
         }
         if !tables.is_empty() {
             sync_dir(&*store.context.fs, &store.context.dir).inspect_err(|e| store.poison(e))?;
@@ -188,6 +196,14 @@ impl ColumnFamily {
             let _ = store.context.fs.remove_file(&FileName::Table(table.number).path(&store.context.dir));
         }
     }
+}
+
+/// Nothing could be measured on records that were yet to come, so the table is marked where that might have
+/// found something: it is looked at, and written anew if it did, when there is time.
+fn finish(builder: TableBuilder<'_>, options: &CfOptions) -> Result<TableMeta> {
+    let is_measured = builder.is_measured();
+    let meta = builder.finish()?;
+    Ok(TableMeta { owes_codec: !is_measured && tune::is_worth_a_look(options, meta.raw_bytes), ..meta })
 }
 
 /// The deepest level such that nothing overlaps there and above.

@@ -105,6 +105,13 @@ impl TableWriteOptions {
         }
     }
 
+    /// True if a table with these properties was written so.
+    pub fn is_that_of(&self, p: &Properties) -> bool {
+        p.compression == self.compression_name()
+            && p.block_size == self.block_size as u64
+            && p.dictionary == self.dictionary.as_ref().map_or(0, Dictionary::hash)
+    }
+
     /// The one-line description that the properties keep.
     pub fn compression_name(&self) -> String {
         let mut out = self.values.to_string();
@@ -335,6 +342,11 @@ impl<'a> TableBuilder<'a> {
         let block = if self.block.is_empty() { 0 } else { self.block.size() as u64 };
         let n_blocks = self.blocks.len() + self.in_line.blocks;
         self.position() + self.in_line.expected_bytes + block + self.hashes.len() as u64 * 5 / 4 + n_blocks as u64 * 16
+    }
+
+    /// True if how it is written was found out by measuring.
+    pub fn is_measured(&self) -> bool {
+        self.options.promise != Promise::default()
     }
 
     /// Entries added.

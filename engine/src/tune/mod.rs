@@ -350,6 +350,12 @@ pub fn owes(options: &CfOptions, from: Depth, to: Depth, raw: u64) -> bool {
     before != after || dictionary && raw >= TUNED_MIN
 }
 
+/// True if measuring on the entries of a table of the last level might have found a better way to write it.
+pub fn is_worth_a_look(options: &CfOptions, raw: u64) -> bool {
+    let tuned = options.objective.is_some() || options.dictionary.size_for(options.compression.bottom).is_some();
+    tuned && raw >= TUNED_MIN
+}
+
 /// What the options say without anything measured.
 fn plain(request: &Request<'_>) -> TableWriteOptions {
     let o = request.options;
