@@ -6,6 +6,8 @@ use std::fmt::Write;
 use std::path::Path;
 
 use crate::batch::WriteBatch;
+use crate::checksum::place_salt;
+use crate::frame::{self, Codec, Dictionary, Filter, FrameOptions};
 use crate::fs::disk::DiskFs;
 use crate::fs::mem::MemFs;
 use crate::fs::{Fs, read_all};
@@ -109,6 +111,19 @@ fn examples() -> Vec<(&'static str, String)> {
     write_current(&fs, dir, &Current { db_id: DB_ID, manifest: 3, seal: Some(seal) }).unwrap();
     let current = read_current(&fs, dir).unwrap().unwrap();
     out.push(("current", with_dump(&[current.to_string()], &content(&fs, &dir.join("CURRENT")))));
+
+    let dictionary = Dictionary::from_bytes(vec![0; 32]).unwrap();
+    let options = FrameOptions {
+        keys: Codec::None,
+        dictionary: Some((0, dictionary)),
+        values_filter: Some(Filter::Transpose { width: 8 }),
+        ..FrameOptions::new(Codec::Lz4, 16)
+    };
+    let values: Vec<u8> = (1_700_000_000u64..1_700_000_012).flat_map(u64::to_le_bytes).collect();
+    let mut bytes = Vec::new();
+    let salt = place_salt(DB_ID, 7, 48);
+    let trailer = frame::encode(&options, salt, b"twelve keys in 24 bytes.", &values, 12, None, &mut bytes).unwrap();
+    out.push(("frame", with_dump(&[trailer.to_string()], &bytes)));
 
     let range = |start: &[u8], end: Option<&[u8]>, seq| RangeTombstone {
         start: start.to_vec(),
