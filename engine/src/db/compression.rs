@@ -13,9 +13,10 @@ use crate::store::Family;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::{self, Arc, Mutex};
 use crate::table::{Table, TableWriteOptions};
+use crate::tune::compare::{Compared, Wanted, compare};
 use crate::tune::measure::{Candidate, Measured};
 use crate::tune::sample::Sample;
-use crate::tune::{self, Compared, Request, Wanted, objective};
+use crate::tune::{self, Request, objective};
 use crate::worker;
 
 /// What [`ColumnFamily::compare`] samples and tries.
@@ -244,7 +245,7 @@ impl ColumnFamily {
             table_raw: tune::table_raw(&o, raw_bytes),
             until: Some(until),
         };
-        let Compared { rows, dictionary, dictionary_gain, .. } = tune::compare(clock, &sample, &wanted)?;
+        let Compared { rows, dictionary, dictionary_gain, .. } = compare(clock, &sample, &wanted)?;
         if rows.is_empty() {
             return Err(Error::invalid("there was no time to measure anything"));
         }
@@ -293,7 +294,7 @@ impl ColumnFamily {
             table_raw: tune::table_raw(&o, raw_bytes),
             until: None,
         };
-        let compared = tune::compare(&*self.inner.store.context.clock, &sample, &wanted)?;
+        let compared = compare(&*self.inner.store.context.clock, &sample, &wanted)?;
         let Some(dictionary) = compared.dictionary else {
             return Err(Error::invalid("the family's blocks are too few, or have too little in common"));
         };

@@ -12,21 +12,21 @@
 //! Whatever goes wrong while measuring (a damaged block, say) makes the choice that would have been made
 //! without: the job itself will meet it, and say so.
 
-use std::time::Duration;
-
 use crate::clock::Clock;
 use crate::error::Result;
 use crate::frame::{Codec, Dictionary, FrameOptions};
-use crate::key::{Kind, Tag};
-use crate::options::{BLOCK_SIZE_DEFAULT, CfOptions, Compression, Depth, DictionaryPolicy, Objective};
-use crate::sync::{Arc, Mutex, still};
-use crate::table::block::BlockBuilder;
+use crate::options::{CfOptions, Compression, Depth, DictionaryPolicy, Objective};
+use crate::sync::{Arc, Mutex};
 use crate::table::properties::Promise;
 use crate::table::{Table, TableWriteOptions};
+use crate::tune::calibrate::within_budget;
+use crate::tune::compare::{Wanted, compare};
 use crate::tune::dictionary::{GAIN_MIN, Judge, Judged};
 use crate::tune::measure::{Candidate, Measured, frame_options, measure, stored_len};
-use crate::tune::sample::{RawBlock, Sample, Split};
+use crate::tune::sample::{RawBlock, Sample, Split, user_bytes};
 
+pub mod calibrate;
+pub mod compare;
 pub mod dictionary;
 pub mod measure;
 pub mod objective;
@@ -40,8 +40,6 @@ const TRAINED_MIN: u64 = 4 << 20;
 const PEEK_LEN: u64 = 512 << 10;
 /// What is sampled.
 const SAMPLE_LEN: u64 = 3 << 20;
-/// The most bytes of blocks that a dictionary is judged by, or a candidate measured on.
-const HELD_LEN_MAX: u64 = 512 << 10;
 /// A choice stands until so many times the data has been written that it was made for.
 const STANDS_FOR: u64 = 8;
 /// A dictionary whose gain has fallen below this share of what it was is made anew.
@@ -83,8 +81,6 @@ struct State {
     dictionary_pause: (u64, u64),
     /// By depth: what stands, and for how much data still.
     standing: [Option<(TableWriteOptions, u64)>; 3],
-    /// Dictionaries made so far.
-    made: u64,
 }
 
 /// One block size, with what it takes.
@@ -123,15 +119,10 @@ impl Tuning {
         chosen.unwrap_or(plain)
     }
 
-    /// The family's dictionary, if it has one now.
-    pub fn dictionary(&self) -> Option<Dictionary> {
-        self.state.lock().dictionary.as_ref().map(|c| c.dictionary.clone())
-    }
-
     /// Forgets what was found out, so that the next job looks anew.
     pub fn forget(&self) {
         let mut state = self.state.lock();
-        *state = State { made: state.made, ..State::default() };
+        *state = State::default();
     }
 
     /// Makes this the family's dictionary, with what it was found to save.
@@ -141,11 +132,6 @@ impl Tuning {
         state.standing = Default::default();
         *self.state.lock() = state;
     }
-
-    /// How many dictionaries were made since the open.
-    pub fn made(&self) -> u64 {
-        self.state.lock().made
-    }
 }
 
 impl State {
@@ -153,14 +139,13 @@ impl State {
     fn take(&self, o: &CfOptions) -> State {
         let under = Some((o.compression, o.block_size, o.dictionary, o.transpose, o.objective));
         if self.under != under {
-            return State { under, made: self.made, ..State::default() };
+            return State { under, ..State::default() };
         }
         State {
             under,
             dictionary: self.dictionary.clone(),
             dictionary_pause: self.dictionary_pause,
             standing: self.standing.clone(),
-            made: self.made,
         }
     }
 
@@ -268,10 +253,7 @@ impl State {
         let better = match (kept, made) {
             (Some(kept), Some(made)) if made.gain <= kept.gain => Some(kept),
             (kept, None) => kept,
-            (_, Some(made)) => {
-                self.made += u64::from(made.gain >= GAIN_MIN);
-                Some(made)
-            }
+            (_, Some(made)) => Some(made),
         };
         if let Some(judged) = better.as_ref().filter(|j| j.gain >= GAIN_MIN) {
             self.dictionary = Some(Current { dictionary: judged.dictionary.clone(), gain: judged.gain });
@@ -323,7 +305,6 @@ impl State {
         if let Some(dictionary) = &dictionary {
             self.dictionary = Some(Current { dictionary: dictionary.clone(), gain: compared.dictionary_gain });
         }
-        self.made += u64::from(compared.made && dictionary.is_some());
         let chosen = TableWriteOptions {
             keys: picked.candidate.codec,
             values: picked.candidate.codec,
@@ -408,10 +389,6 @@ fn frame_of(options: &TableWriteOptions, blocks: &[RawBlock], dictionary: Option
     frame_options(options.keys, options.values, options.min_saving, options.transpose, dictionary, blocks)
 }
 
-fn user_bytes(blocks: &[RawBlock]) -> u64 {
-    blocks.iter().map(|b| b.user_bytes).sum::<u64>().max(1)
-}
-
 fn promise(measured: &Measured) -> Promise {
     Promise {
         stored_per_mib: (measured.stored_share() * MIB) as u64,
@@ -419,150 +396,4 @@ fn promise(measured: &Measured) -> Promise {
         decode_nanos_p99: measured.decode_nanos_p99,
         dictionary_gain: 0,
     }
-}
-
-/// What to compare.
-pub struct Wanted {
-    /// The candidates.
-    pub candidates: Vec<Candidate>,
-    /// The most bytes of a dictionary; none for no dictionaries.
-    pub dictionary_size: Option<usize>,
-    /// A dictionary that is there already.
-    pub dictionary: Option<Dictionary>,
-    /// As in [`Compression::min_saving`].
-    pub min_saving: u8,
-    /// As in [`CfOptions::transpose`].
-    pub transpose: bool,
-    /// Bytes before compression that a table will have.
-    pub table_raw: u64,
-    /// When to stop measuring.
-    pub until: Option<Duration>,
-}
-
-/// What came of it.
-pub struct Compared {
-    /// One row a candidate; fewer if time ran out.
-    pub rows: Vec<Measured>,
-    /// The dictionary that those with one were measured with.
-    pub dictionary: Option<Dictionary>,
-    /// What it saves of Zstandard's or LZ4's bytes at the block size it was made for.
-    pub dictionary_gain: f64,
-    /// True if it was made for this.
-    pub made: bool,
-}
-
-/// Measures every candidate on the sample. Candidates with a dictionary are left out where none is to be had.
-pub fn compare(clock: &dyn Clock, sample: &Sample, wanted: &Wanted) -> Result<Compared> {
-    let mut compared = Compared { rows: Vec::new(), dictionary: None, dictionary_gain: 0.0, made: false };
-    let mut sizes: Vec<usize> = wanted.candidates.iter().map(|c| c.block_size).collect();
-    sizes.sort_unstable();
-    sizes.dedup();
-    // One dictionary for all of them, made of blocks of a middling size: which one hardly matters.
-    let with_dictionary = wanted.candidates.iter().find(|c| c.dictionary);
-    if let (Some(candidate), Some(size), Some(&middle)) =
-        (with_dictionary, wanted.dictionary_size, sizes.get(sizes.len() / 2))
-    {
-        let split = sample.split(middle).limited();
-        let plain =
-            frame_options(candidate.codec, candidate.codec, wanted.min_saving, wanted.transpose, None, &split.held);
-        let plain_stored = stored_len(&plain, &split.held)?;
-        let judge = Judge { plain: &plain, held: &split.held, plain_stored, table_raw: wanted.table_raw };
-        let kept = match &wanted.dictionary {
-            Some(dictionary) => Some(judge.judge(dictionary)?).filter(|judged| judged.gain >= GAIN_MIN),
-            None => None,
-        };
-        compared.made = kept.is_none();
-        let judged = match kept {
-            Some(judged) => Some(judged),
-            None => judge.make(&split.training, size, true)?,
-        };
-        if let Some(judged) = judged {
-            compared.dictionary_gain = judged.gain;
-            compared.dictionary = Some(judged.dictionary);
-        }
-    }
-    for size in sizes {
-        let split = sample.split(size).limited();
-        let held_user = user_bytes(&split.held);
-        for candidate in wanted.candidates.iter().filter(|c| c.block_size == size) {
-            if wanted.until.is_some_and(|until| clock.now() >= until) {
-                return Ok(compared);
-            }
-            let dictionary = compared.dictionary.as_ref().filter(|_| candidate.dictionary);
-            if candidate.dictionary && dictionary.is_none() || split.held.is_empty() {
-                continue;
-            }
-            let codec = candidate.codec;
-            let options = frame_options(codec, codec, wanted.min_saving, wanted.transpose, dictionary, &split.held);
-            let mut row = measure(clock, *candidate, &options, &split.held, wanted.until)?;
-            if let Some(dictionary) = dictionary {
-                let copy = dictionary::copy_len(dictionary)?;
-                row.stored_bytes += copy * held_user / wanted.table_raw.max(1);
-            }
-            compared.rows.push(row);
-        }
-    }
-    Ok(compared)
-}
-
-impl Split {
-    /// With no more blocks held back than are needed; one that was trained on if there would be none.
-    fn limited(mut self) -> Split {
-        let total: u64 = self.held.iter().map(|b| (b.keys.len() + b.values.len()) as u64).sum();
-        let step = usize::try_from(total.div_ceil(HELD_LEN_MAX)).unwrap_or(usize::MAX).max(1);
-        let mut number = 0;
-        self.held.retain(|_| {
-            number += 1;
-            (number - 1) % step == 0
-        });
-        if self.held.is_empty() {
-            self.held.extend(self.training.pop());
-        }
-        self
-    }
-}
-
-/// What decoding blocks of LZ4 costs on this machine, in nanoseconds for a block of the default size.
-/// Measured once in a process.
-fn lz4_nanos(clock: &dyn Clock) -> Option<u64> {
-    static COST: still::OnceLock<u64> = still::OnceLock::new();
-    if let Some(cost) = COST.get() {
-        return Some(*cost);
-    }
-    // Text of words, half of which come again soon.
-    let mut state = 1u64;
-    let mut text = Vec::new();
-    while text.len() < BLOCK_SIZE_DEFAULT {
-        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
-        let word = if state >> 63 == 0 { state >> 58 } else { state >> 40 };
-        text.extend_from_slice(format!("{word:x} ").as_bytes());
-    }
-    let mut keys = Vec::new();
-    let mut builder = BlockBuilder::new();
-    builder.add(0, b"key", Tag::new(0, Kind::Put), &text);
-    builder.encode_keys(&mut keys);
-    let block = RawBlock { keys, values: text, entries: 1, user_bytes: BLOCK_SIZE_DEFAULT as u64 };
-    let blocks: Vec<RawBlock> = vec![block];
-    let candidate = Candidate { codec: Codec::Lz4, block_size: BLOCK_SIZE_DEFAULT, dictionary: false };
-    let options = FrameOptions::new(Codec::Lz4, 0);
-    let nanos = measure(clock, candidate, &options, &blocks, None).ok()?.decode_nanos;
-    // A clock that stands still measures nothing.
-    if nanos > 0 {
-        let _ = COST.set(nanos);
-    }
-    (nanos > 0).then_some(nanos)
-}
-
-/// What keeps a budget where nothing has been measured of the data itself: LZ4, in blocks small enough.
-fn within_budget(clock: &dyn Clock, budget: Duration) -> Candidate {
-    // A block of keys alone is decoded at half the speed of text.
-    const SPARE: u64 = 3;
-    let nanos = lz4_nanos(clock).unwrap_or(0);
-    let mut block_size = BLOCK_SIZE_DEFAULT;
-    while block_size > 1 << 10
-        && nanos * SPARE * block_size as u64 / BLOCK_SIZE_DEFAULT as u64 > budget.as_nanos() as u64
-    {
-        block_size /= 2;
-    }
-    Candidate { codec: Codec::Lz4, block_size, dictionary: false }
 }

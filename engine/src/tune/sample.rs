@@ -10,6 +10,8 @@ use crate::table::block::{Block, BlockBuilder};
 
 /// Blocks are taken in runs of at least so many bytes, so that larger blocks can be cut from them.
 const RUN_LEN: u64 = 64 << 10;
+/// The most bytes of blocks that a dictionary is judged by, or a candidate measured on.
+const HELD_LEN_MAX: u64 = 512 << 10;
 /// From so many runs on, whole runs are held back; below, single blocks.
 const RUNS_MIN: usize = 8;
 /// One in so many is held back.
@@ -170,4 +172,26 @@ impl RawBlock {
 /// Bytes of a table's blocks before compression.
 pub fn raw_bytes(table: &Table) -> u64 {
     (0..table.index().len()).map(|number| table.index().raw_len(number) as u64).sum()
+}
+
+impl Split {
+    /// With no more blocks held back than are needed; one that was trained on if there would be none.
+    pub fn limited(mut self) -> Split {
+        let total: u64 = self.held.iter().map(|b| (b.keys.len() + b.values.len()) as u64).sum();
+        let step = usize::try_from(total.div_ceil(HELD_LEN_MAX)).unwrap_or(usize::MAX).max(1);
+        let mut number = 0;
+        self.held.retain(|_| {
+            number += 1;
+            (number - 1) % step == 0
+        });
+        if self.held.is_empty() {
+            self.held.extend(self.training.pop());
+        }
+        self
+    }
+}
+
+/// Bytes of keys in full and values in these blocks, at least one.
+pub fn user_bytes(blocks: &[RawBlock]) -> u64 {
+    blocks.iter().map(|b| b.user_bytes).sum::<u64>().max(1)
 }

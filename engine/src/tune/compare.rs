@@ -1,0 +1,91 @@
+//! Several ways of storing the same sample, side by side.
+
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::error::Result;
+use crate::frame::Dictionary;
+use crate::tune::dictionary::{self, GAIN_MIN, Judge};
+use crate::tune::measure::{Candidate, Measured, frame_options, measure, stored_len};
+use crate::tune::sample::{Sample, user_bytes};
+
+/// What to compare.
+pub struct Wanted {
+    /// The candidates.
+    pub candidates: Vec<Candidate>,
+    /// The most bytes of a dictionary; none for no dictionaries.
+    pub dictionary_size: Option<usize>,
+    /// A dictionary that is there already.
+    pub dictionary: Option<Dictionary>,
+    /// As in [`Compression::min_saving`].
+    pub min_saving: u8,
+    /// As in [`CfOptions::transpose`].
+    pub transpose: bool,
+    /// Bytes before compression that a table will have.
+    pub table_raw: u64,
+    /// When to stop measuring.
+    pub until: Option<Duration>,
+}
+
+/// What came of it.
+pub struct Compared {
+    /// One row a candidate; fewer if time ran out.
+    pub rows: Vec<Measured>,
+    /// The dictionary that those with one were measured with.
+    pub dictionary: Option<Dictionary>,
+    /// What it saves of Zstandard's or LZ4's bytes at the block size it was made for.
+    pub dictionary_gain: f64,
+}
+
+/// Measures every candidate on the sample. Candidates with a dictionary are left out where none is to be had.
+pub fn compare(clock: &dyn Clock, sample: &Sample, wanted: &Wanted) -> Result<Compared> {
+    let mut compared = Compared { rows: Vec::new(), dictionary: None, dictionary_gain: 0.0 };
+    let mut sizes: Vec<usize> = wanted.candidates.iter().map(|c| c.block_size).collect();
+    sizes.sort_unstable();
+    sizes.dedup();
+    // One dictionary for all of them, made of blocks of a middling size: which one hardly matters.
+    let with_dictionary = wanted.candidates.iter().find(|c| c.dictionary);
+    if let (Some(candidate), Some(size), Some(&middle)) =
+        (with_dictionary, wanted.dictionary_size, sizes.get(sizes.len() / 2))
+    {
+        let split = sample.split(middle).limited();
+        let plain =
+            frame_options(candidate.codec, candidate.codec, wanted.min_saving, wanted.transpose, None, &split.held);
+        let plain_stored = stored_len(&plain, &split.held)?;
+        let judge = Judge { plain: &plain, held: &split.held, plain_stored, table_raw: wanted.table_raw };
+        let kept = match &wanted.dictionary {
+            Some(dictionary) => Some(judge.judge(dictionary)?).filter(|judged| judged.gain >= GAIN_MIN),
+            None => None,
+        };
+        let judged = match kept {
+            Some(judged) => Some(judged),
+            None => judge.make(&split.training, size, true)?,
+        };
+        if let Some(judged) = judged {
+            compared.dictionary_gain = judged.gain;
+            compared.dictionary = Some(judged.dictionary);
+        }
+    }
+    for size in sizes {
+        let split = sample.split(size).limited();
+        let held_user = user_bytes(&split.held);
+        for candidate in wanted.candidates.iter().filter(|c| c.block_size == size) {
+            if wanted.until.is_some_and(|until| clock.now() >= until) {
+                return Ok(compared);
+            }
+            let dictionary = compared.dictionary.as_ref().filter(|_| candidate.dictionary);
+            if candidate.dictionary && dictionary.is_none() || split.held.is_empty() {
+                continue;
+            }
+            let codec = candidate.codec;
+            let options = frame_options(codec, codec, wanted.min_saving, wanted.transpose, dictionary, &split.held);
+            let mut row = measure(clock, *candidate, &options, &split.held, wanted.until)?;
+            if let Some(dictionary) = dictionary {
+                let copy = dictionary::copy_len(dictionary)?;
+                row.stored_bytes += copy * held_user / wanted.table_raw.max(1);
+            }
+            compared.rows.push(row);
+        }
+    }
+    Ok(compared)
+}
