@@ -17,9 +17,9 @@ pub struct Wanted {
     pub dictionary_size: Option<usize>,
     /// A dictionary that is there already.
     pub dictionary: Option<Dictionary>,
-    /// As in [`Compression::min_saving`].
+    /// As in [`Compression::min_saving`](crate::options::Compression::min_saving).
     pub min_saving: u8,
-    /// As in [`CfOptions::transpose`].
+    /// As in [`CfOptions::transpose`](crate::options::CfOptions::transpose).
     pub transpose: bool,
     /// Bytes before compression that a table will have.
     pub table_raw: u64,
