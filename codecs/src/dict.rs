@@ -280,30 +280,6 @@ mod tests {
     }
 
     #[test]
-    fn the_cheap_kind_helps_and_keeps_its_bounds() {
-        let records: Vec<Vec<u8>> = (0..400u32)
-            .map(|i| {
-                format!("{{\"id\":{i},\"kind\":\"order\",\"state\":\"paid\",\"sum\":{}}}", i * 37 % 1000).into_bytes()
-            })
-            .collect();
-        let samples: Vec<&[u8]> = records.iter().map(Vec::as_slice).collect();
-        for size in [256, 2048, 64 << 10] {
-            let dictionary = Dictionary::finalize(&samples[..300], size, 3).unwrap();
-            assert!(dictionary.bytes().len() <= size);
-            let len = |dictionary| {
-                let mut out = Vec::new();
-                crate::compress(crate::Codec::Zstd { level: 3 }, samples[350], dictionary, &mut out).unwrap();
-                out.len()
-            };
-            assert!(len(Some(&dictionary)) < len(None), "{size}");
-            assert_eq!(Dictionary::finalize(&samples[..300], size, 3).unwrap(), dictionary, "a function of its input");
-        }
-        assert!(Dictionary::finalize(&samples[..7], 2048, 3).is_err());
-        assert!(Dictionary::finalize(&[&[][..]; 20], 2048, 3).is_err());
-        assert!(Dictionary::finalize(&samples, 255, 3).is_err());
-    }
-
-    #[test]
     fn the_registry_holds_only_what_is_in_use() {
         let make = |i: u32| Dictionary::from_bytes(format!("short-lived content {i}").into_bytes()).unwrap();
         let hashes: Vec<u64> = (0..50).map(|i| make(i).hash()).collect();

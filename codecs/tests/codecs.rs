@@ -521,3 +521,25 @@ fn threads_share_dictionaries() {
         }
     });
 }
+
+#[test]
+fn a_finalized_dictionary_helps_and_keeps_its_bounds() {
+    let records: Vec<Vec<u8>> = (0..400u32)
+        .map(|i| format!("{{\"id\":{i},\"kind\":\"order\",\"state\":\"paid\",\"sum\":{}}}", i * 37 % 1000).into_bytes())
+        .collect();
+    let samples: Vec<&[u8]> = records.iter().map(Vec::as_slice).collect();
+    for size in [256, 2048, 64 << 10] {
+        let dictionary = Dictionary::finalize(&samples[..300], size, 3).unwrap();
+        assert!(dictionary.bytes().len() <= size);
+        let len = |dictionary| {
+            let mut out = Vec::new();
+            compress(Codec::Zstd { level: 3 }, samples[350], dictionary, &mut out).unwrap();
+            out.len()
+        };
+        assert!(len(Some(&dictionary)) < len(None), "{size}");
+        assert_eq!(Dictionary::finalize(&samples[..300], size, 3).unwrap(), dictionary, "a function of its input");
+    }
+    assert!(Dictionary::finalize(&samples[..7], 2048, 3).is_err());
+    assert!(Dictionary::finalize(&[&[][..]; 20], 2048, 3).is_err());
+    assert!(Dictionary::finalize(&samples, 255, 3).is_err());
+}
