@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use lignite::internals::batch::{WriteBatch, walk};
-use lignite::internals::cache::{BlockCache, Shelf, Weigh};
+use lignite::internals::cache::{BlockCache, Shelf, Value};
 use lignite::internals::checksum::hash_key;
 use lignite::internals::frame::{self, Frame, FrameOptions};
 use lignite::internals::iter::merge::Merge;
@@ -175,7 +175,7 @@ fn merge(criterion: &mut Criterion) {
 #[derive(Clone)]
 struct Cached(Arc<[u64; 8]>);
 
-impl Weigh for Cached {
+impl Value for Cached {
     fn weight(&self) -> u64 {
         BLOCK_LEN as u64
     }

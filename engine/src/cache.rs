@@ -8,20 +8,26 @@
 //! The policy is a clock (a queue whose head goes to the end again if it was hit meanwhile, as in the
 //! main queue of S3-FIFO, Yang and others 2023) behind a gate. While there is room everything comes in.
 //! Once something has had to give way, a value comes in only if its slot was missed, or emptied, not long ago: while no
-//! more than one budget of bytes was missed since. So what is read once (a scan, most of a uniform load)
-//! neither pushes anything out nor pays for being kept, and the caller, who is told in advance, can
-//! do with less than a value to keep. The slot itself remembers; there is no ghost queue.
+//! more than one budget of bytes was missed since, and four times in a row where lookups miss it. So what is read once (a
+//! scan, most of a uniform load) neither pushes anything out nor pays for being kept, and the caller, who is told in
+//! advance, can do with less than a value to keep. The slot itself remembers; there is no ghost queue.
+//!
+//! A value may have *parts*: smaller values that answer for some of what it holds. A slot keeps the marks of the two
+//! keys that were last looked up in vain; one of them that is missed again is worth a part, while its value may not
+//! be. And a value that the hand finds used in few places only gives way to the part that is used. So the budget goes
+//! to whole values where neighbours are popular together, and to single keys where they are not.
 //!
 //! Always true: a slot is loaded for keeping by one thread at a time while the others wait for it, no
 //! lock is held during a load, a load that fails leaves nothing behind, values take no more than the
-//! budget less what is lent out, and no value is dropped under a lock.
+//! budget less what is lent out, a part never takes the place of the whole unless the hand does it, and no value is
+//! dropped under a lock.
 
 #![allow(clippy::disallowed_types, reason = "a slot's lock is held for a clone or a move, never over a wait or a call")]
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::PoisonError;
 
-use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 use crate::sync::{Arc, Condvar, Mutex};
 
 /// Hits that a value gets credit for.
@@ -33,10 +39,37 @@ const NEVER: u32 = 0;
 /// Queue entries whose slots were emptied are swept when there are more of them than of others, and than this.
 const STALE_MIN: usize = 1024;
 
-/// What a value takes of a budget.
-pub trait Weigh {
-    /// Bytes.
+/// So many misses by lookups, each soon after the one before, bring a value in.
+const RUN_MIN: u8 = 4;
+
+/// What a cache holds.
+pub trait Value: Sized {
+    /// Bytes that it takes of a budget, always the same.
     fn weight(&self) -> u64;
+
+    /// False for a part.
+    fn is_whole(&self) -> bool {
+        true
+    }
+
+    /// Notes that all of it was used.
+    fn note_use(&self) {}
+
+    /// A part with what was used since the question was last put, if that is clearly less than the value.
+    fn part_in_use(&self) -> Option<Self> {
+        None
+    }
+}
+
+/// What is worth keeping of something that was missed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// All of it.
+    Whole,
+    /// A part with the key that was looked up.
+    Part,
+    /// Nothing.
+    Nothing,
 }
 
 /// A cache of values that are cheap to clone.
@@ -65,6 +98,10 @@ struct Slot<V> {
     value: std::sync::Mutex<Option<V>>,
     /// When it was last missed or emptied.
     seen: AtomicU32,
+    /// Marks of the last two different keys that were looked up in vain, the newer one below.
+    marks: AtomicU16,
+    /// How many misses came one soon after the other, at most [`RUN_MIN`].
+    run: AtomicU8,
     /// Hits since the clock's hand came by, at most [`HEAT_MAX`].
     heat: AtomicU8,
 }
@@ -84,7 +121,7 @@ struct Place<V> {
     at: u32,
 }
 
-impl<V: Clone + Send + Sync + Weigh> BlockCache<V> {
+impl<V: Clone + Send + Sync + Value> BlockCache<V> {
     /// A cache for `capacity` bytes.
     pub fn new(capacity: u64) -> BlockCache<V> {
         BlockCache {
@@ -101,36 +138,80 @@ impl<V: Clone + Send + Sync + Weigh> BlockCache<V> {
 
     /// A shelf of `n` empty slots.
     pub fn shelf(&self, n: usize) -> Arc<Shelf<V>> {
-        let slot = || Slot { value: std::sync::Mutex::new(None), seen: AtomicU32::new(NEVER), heat: AtomicU8::new(0) };
+        let slot = || Slot {
+            value: std::sync::Mutex::new(None),
+            seen: AtomicU32::new(NEVER),
+            marks: AtomicU16::new(0),
+            run: AtomicU8::new(0),
+            heat: AtomicU8::new(0),
+        };
         let id = self.shelves.fetch_add(1, Relaxed);
         Arc::new(Shelf { id, slots: std::iter::repeat_with(slot).take(n).collect() })
     }
 
-    /// The value in a slot, if it is there.
+    /// The whole value in a slot, if it is there: a use of all of it.
     #[inline]
     pub fn get(&self, shelf: &Shelf<V>, at: usize) -> Option<V> {
+        let value = shelf.slots[at].value().as_ref().filter(|value| value.is_whole()).cloned()?;
+        value.note_use();
+        self.note_hit(shelf, at);
+        Some(value)
+    }
+
+    /// What is in a slot, be it a part. No hit: that is for the caller to say.
+    #[inline]
+    pub fn peek(&self, shelf: &Shelf<V>, at: usize) -> Option<V> {
+        shelf.slots[at].value().clone()
+    }
+
+    /// Notes that what [`BlockCache::peek`] gave was of use.
+    #[inline]
+    pub fn note_hit(&self, shelf: &Shelf<V>, at: usize) {
         let slot = &shelf.slots[at];
-        let value = slot.value().clone()?;
         let heat = slot.heat.load(Relaxed);
         if heat < HEAT_MAX {
             // Two hits at once may count as one.
             slot.heat.store(heat + 1, Relaxed);
         }
-        Some(value)
     }
 
-    /// True if there is a value in a slot. No hit.
+    /// True if there is a whole value in a slot. No hit.
     pub fn contains(&self, shelf: &Shelf<V>, at: usize) -> bool {
-        shelf.slots[at].value().is_some()
+        shelf.slots[at].value().as_ref().is_some_and(V::is_whole)
     }
 
     /// Counts a miss of a value that takes about `weight` bytes. True if it should be loaded for keeping.
     pub fn admits(&self, shelf: &Shelf<V>, at: usize, weight: u64) -> bool {
+        let (is_soon, has_room) = self.count_miss(&shelf.slots[at], weight);
+        has_room || is_soon
+    }
+
+    /// Counts a miss by a lookup of a key with this hash. Says what to keep.
+    pub fn admits_for(&self, shelf: &Shelf<V>, at: usize, weight: u64, hash: u64) -> Keep {
+        let slot = &shelf.slots[at];
+        let (is_soon, has_room) = self.count_miss(slot, weight);
+        let run = if is_soon { (slot.run.load(Relaxed) + 1).min(RUN_MIN) } else { 0 };
+        slot.run.store(run, Relaxed);
+        // 0 is no mark.
+        let (mark, marks) = ((hash >> 48) as u16 % 255 + 1, slot.marks.load(Relaxed));
+        let is_known = marks & 0xff == mark || marks >> 8 == mark;
+        if !is_known {
+            slot.marks.store(marks << 8 | mark, Relaxed);
+        }
+        match is_known {
+            _ if has_room || run == RUN_MIN => Keep::Whole,
+            true => Keep::Part,
+            false => Keep::Nothing,
+        }
+    }
+
+    /// Whether the miss before was not long ago, and whether there is room without taking any from others.
+    fn count_miss(&self, slot: &Slot<V>, weight: u64) -> (bool, bool) {
         let now = tick(self.missed.fetch_add(weight.max(1), Relaxed));
-        let seen = shelf.slots[at].seen.swap(now, Relaxed);
+        let seen = slot.seen.swap(now, Relaxed);
         let limit = self.limit.load(Relaxed);
-        !self.is_full.load(Relaxed) && self.usage.load(Relaxed) + weight <= limit
-            || seen != NEVER && u64::from(now.wrapping_sub(seen)) << TICK_SHIFT <= limit
+        let is_soon = seen != NEVER && u64::from(now.wrapping_sub(seen)) << TICK_SHIFT <= limit;
+        (is_soon, !self.is_full.load(Relaxed) && self.usage.load(Relaxed) + weight <= limit)
     }
 
     /// The value of a slot; loaded by one of the threads that ask for it, and kept.
@@ -153,21 +234,23 @@ impl<V: Clone + Send + Sync + Weigh> BlockCache<V> {
         Ok(value)
     }
 
-    /// Keeps a value, whatever the gate says.
+    /// Keeps a value, whatever the gate says; a part only where the whole is not.
     pub fn insert(&self, shelf: &Arc<Shelf<V>>, at: usize, value: V) {
         let weight = value.weight();
         let mut out = Vec::new();
         let mut policy = self.policy.lock();
-        if weight <= self.limit.load(Relaxed) {
-            let slot = &shelf.slots[at];
-            slot.heat.store(0, Relaxed);
+        let slot = &shelf.slots[at];
+        let is_idle = !value.is_whole() && slot.value().as_ref().is_some_and(V::is_whole);
+        if weight <= self.limit.load(Relaxed) && !is_idle {
             let mut usage = self.usage.load(Relaxed) + weight;
-            match slot.value().replace(value) {
+            let old = slot.value().replace(value);
+            match old {
                 Some(old) => {
                     usage -= old.weight();
                     out.push(old);
                 }
                 None => {
+                    slot.heat.store(0, Relaxed);
                     policy.filled += 1;
                     policy.queue.push_back(Place { shelf: shelf.clone(), at: at as u32 });
                 }
@@ -293,9 +376,21 @@ impl<V: Clone + Send + Sync + Weigh> BlockCache<V> {
             let heat = slot.heat.load(Relaxed);
             if heat > 0 {
                 slot.heat.store(heat - 1, Relaxed);
+                let mut value = slot.value();
+                if let Some(part) = value.as_ref().and_then(V::part_in_use) {
+                    usage += part.weight();
+                    if let Some(old) = value.replace(part) {
+                        usage -= old.weight();
+                        out.push(old);
+                    }
+                }
+                drop(value);
                 policy.queue.push_back(place);
             } else if let Some(value) = slot.value().take() {
-                slot.seen.store(tick(self.missed.load(Relaxed)), Relaxed);
+                if value.is_whole() {
+                    slot.seen.store(tick(self.missed.load(Relaxed)), Relaxed);
+                    slot.run.store(RUN_MIN - 1, Relaxed);
+                }
                 usage -= value.weight();
                 policy.filled -= 1;
                 out.push(value);
@@ -421,7 +516,7 @@ mod tests {
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     struct Bytes(u64);
 
-    impl Weigh for Bytes {
+    impl Value for Bytes {
         fn weight(&self) -> u64 {
             self.0
         }
@@ -498,6 +593,113 @@ mod tests {
         assert!(!read(&cache, &shelf, 600, 1000));
         (700..850).for_each(|i| _ = read(&cache, &shelf, i, 1000));
         assert!(!read(&cache, &shelf, 600, 1000) && !cache.contains(&shelf, 600), "too long ago");
+    }
+
+    /// Sixteen neighbouring keys, or some of them, and how often each was looked up.
+    #[derive(Clone)]
+    struct Keys(Arc<[(u64, AtomicU8)]>);
+
+    const NEIGHBOURS: u64 = 16;
+
+    impl Keys {
+        fn new(keys: impl Iterator<Item = u64>) -> Keys {
+            Keys(keys.map(|key| (key, AtomicU8::new(0))).collect())
+        }
+
+        fn look_up(&self, key: u64) -> bool {
+            let found = self.0.iter().find(|k| k.0 == key);
+            found.map(|k| k.1.fetch_add(1, Relaxed)).is_some()
+        }
+    }
+
+    impl Value for Keys {
+        fn weight(&self) -> u64 {
+            10 * (4 + self.0.len() as u64)
+        }
+
+        fn is_whole(&self) -> bool {
+            self.0.len() as u64 == NEIGHBOURS
+        }
+
+        fn part_in_use(&self) -> Option<Keys> {
+            let used: Vec<(u64, u8)> = self.0.iter().map(|k| (k.0, k.1.swap(0, Relaxed))).filter(|k| k.1 > 0).collect();
+            let is_sparse = used.len() < 4 && used.iter().any(|k| k.1 > 1);
+            (is_sparse && used.len() < self.0.len()).then(|| Keys::new(used.iter().map(|k| k.0)))
+        }
+    }
+
+    /// As a table does it. True for a hit.
+    fn look_up(cache: &BlockCache<Keys>, shelf: &Arc<Shelf<Keys>>, key: u64) -> bool {
+        let at = (key / NEIGHBOURS) as usize;
+        let held = cache.peek(shelf, at);
+        if held.as_ref().is_some_and(|keys| keys.look_up(key)) {
+            cache.note_hit(shelf, at);
+            return true;
+        }
+        let first = key / NEIGHBOURS * NEIGHBOURS;
+        match cache.admits_for(shelf, at, 200, key.wrapping_mul(0x9e37_79b9_7f4a_7c15)) {
+            Keep::Whole => {
+                let load = || Ok::<_, ()>(Keys::new(first..first + NEIGHBOURS));
+                assert!(cache.get_or_insert_with(shelf, at, load).unwrap().look_up(key));
+            }
+            Keep::Part => {
+                let others = held.iter().flat_map(|keys| keys.0.iter().map(|k| k.0));
+                cache.insert(shelf, at, Keys::new(others.chain([key])));
+            }
+            Keep::Nothing => {}
+        }
+        assert!(cache.usage() <= 20_000, "a hundred whole values");
+        false
+    }
+
+    /// Of 100,000 lookups by `draw` the last half: how many of a thousand hit, and how many values are whole, and parts.
+    fn hits(mut draw: impl FnMut(&mut dyn FnMut(u64) -> u64) -> u64) -> (u64, usize, usize) {
+        let cache = BlockCache::<Keys>::new(20_000);
+        let shelf = cache.shelf(1000);
+        let mut random = 77u64;
+        let mut below = |n: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (random >> 33) % n
+        };
+        let mut n_hits = 0;
+        for i in 0..100_000 {
+            let is_hit = look_up(&cache, &shelf, draw(&mut below));
+            n_hits += u64::from(i >= 50_000 && is_hit);
+        }
+        let values: Vec<Keys> = shelf.slots.iter().filter_map(|slot| slot.value().clone()).collect();
+        let n_whole = values.iter().filter(|keys| keys.is_whole()).count();
+        assert_eq!((values.len(), values.iter().map(Value::weight).sum()), (cache.len(), cache.usage()));
+        (n_hits / 50, n_whole, values.len() - n_whole)
+    }
+
+    #[test]
+    fn popular_keys_without_popular_neighbours_are_kept_alone() {
+        // One key each of 250 values takes nine lookups of ten. Whole, 100 values have room.
+        let (n_hits, n_whole, n_parts) =
+            hits(|below| if below(10) > 0 { 4 * below(250) * NEIGHBOURS + 3 } else { below(16_000) });
+        assert!(n_hits > 800 && n_parts > 200, "{n_hits} of 1000, {n_whole} whole values, {n_parts} parts");
+    }
+
+    #[test]
+    fn popular_neighbours_are_kept_together() {
+        let (n_hits, n_whole, n_parts) =
+            hits(|below| if below(10) > 0 { below(80 * NEIGHBOURS) } else { below(16_000) });
+        assert!(n_hits > 850 && n_whole > 75, "{n_hits} of 1000, {n_whole} whole values, {n_parts} parts");
+        // Evenly drawn, a lookup here and there is no reason to take values apart.
+        let (n_hits, n_whole, n_parts) = hits(|below| below(250 * NEIGHBOURS));
+        assert!(n_hits > 330 && n_whole > 60, "{n_hits} of 1000, {n_whole} whole values, {n_parts} parts");
+    }
+
+    #[test]
+    fn a_part_does_not_replace_the_whole() {
+        let cache = BlockCache::<Keys>::new(1000);
+        let shelf = cache.shelf(2);
+        cache.insert(&shelf, 0, Keys::new(0..1));
+        assert!(cache.get(&shelf, 0).is_none() && !cache.contains(&shelf, 0) && cache.peek(&shelf, 0).is_some());
+        cache.get_or_insert_with(&shelf, 0, || Ok::<_, ()>(Keys::new(0..NEIGHBOURS))).unwrap();
+        assert!(cache.contains(&shelf, 0) && cache.usage() == 200 && cache.len() == 1);
+        cache.insert(&shelf, 0, Keys::new(1..2));
+        assert!(cache.contains(&shelf, 0) && cache.usage() == 200);
     }
 
     #[test]

@@ -33,8 +33,8 @@ const MOVE_OVERLAP_MAX: u64 = 10;
 /// A compaction takes at most this many target sizes of inputs from its upper level.
 const INPUT_SIZES_MAX: u64 = 8;
 /// While nothing is written, level 0 is merged into the base level if that rewrites at most this many
-/// times its own size there.
-const IDLE_REWRITE_MAX: u64 = 4;
+/// times its own size there: what a step down costs between full levels.
+const IDLE_REWRITE_MAX: u64 = 10;
 
 /// What the picker must know beside the version.
 #[derive(Clone, Copy, Debug)]

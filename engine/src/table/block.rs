@@ -18,10 +18,12 @@
 //! buffer, every kind is known. Under one sequence number for all entries, as an ingested table has it,
 //! that leaves room for one version of each key: a second is refused.
 
+mod part;
+
 use std::cell::Cell;
 use std::cmp::Ordering;
 
-use crate::cache::Weigh;
+use crate::cache::Value;
 use crate::checksum::hash_key;
 use crate::coding::Input;
 use crate::error::{Error, Result};
@@ -65,6 +67,10 @@ pub struct Block {
     has_tags: bool,
     /// True if some key has several versions.
     has_repeats: bool,
+    /// True if this is not all of the block (see [`part`]).
+    is_part: bool,
+    /// Which entries were looked up.
+    uses: part::Uses,
     /// The tag of every entry, if they have none of their own.
     tag: Tag,
 }
@@ -196,6 +202,8 @@ impl Block {
             searches: AtomicU8::new(0),
             has_tags,
             has_repeats,
+            is_part: false,
+            uses: part::Uses::default(),
             tag,
         })
     }
@@ -219,7 +227,8 @@ impl Block {
 
     /// Bytes of memory, the table of rows included whether or not it was made so far.
     pub fn memory_size(&self) -> usize {
-        size_of::<Block>() + self.buffer.len() + 2 * rows_len(self.len()) + 48
+        let rows = if self.is_part { 0 } else { 2 * rows_len(self.len()) };
+        size_of::<Block>() + self.buffer.len() + rows + 48
     }
 
     /// Where key and value of entry `i` begin and end.
@@ -305,6 +314,9 @@ impl Block {
             is_newer_there = true;
             at = if self.has_repeats { self.lower_bound(key, tag) } else { at + 1 };
             is_there = is_wanted(at);
+        }
+        if is_there {
+            self.uses.note(at, self.len());
         }
         LookedUp { entry: is_there.then_some(at), is_newer_there, is_behind_all: at == self.len() }
     }
@@ -433,9 +445,23 @@ fn row_check(hash: u64, row_bits: u32) -> u16 {
     (hash >> 48) as u16 >> row_bits
 }
 
-impl Weigh for Arc<Block> {
+impl Value for Arc<Block> {
     fn weight(&self) -> u64 {
         self.memory_size() as u64
+    }
+
+    #[inline]
+    fn is_whole(&self) -> bool {
+        !self.is_part
+    }
+
+    #[inline]
+    fn note_use(&self) {
+        self.uses.note_all();
+    }
+
+    fn part_in_use(&self) -> Option<Arc<Block>> {
+        Block::part_in_use(self).map(Arc::new)
     }
 }
 

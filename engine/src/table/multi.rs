@@ -108,7 +108,7 @@ impl Table {
         let (mut n_groups, mut work) = (0, 0);
         for group in groups(wanted) {
             n_groups += 1;
-            if !self.is_cached(group[0].number) {
+            if !self.is_cached(group[0].number, group[0].key) {
                 work += nanos(group[0].number);
             }
         }

@@ -11,7 +11,7 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::cache::{BlockCache, Shelf};
+use crate::cache::{BlockCache, Keep, Shelf};
 use crate::checksum::place_salt;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
@@ -370,18 +370,35 @@ impl Table {
 
     /// Looks for `key` in one block, which is decoded for keeping only if the cache would keep it.
     fn look(&self, number: usize, key: &[u8], hash: u64, target: Tag, decodes: &Counter) -> Result<Look> {
-        if let Some(block) = self.cached_block(number) {
-            return Ok(Look::in_block(&block, key, hash, target));
+        let (cache, metrics) = (&self.context.cache, &self.context.metrics);
+        let held = cache.peek(&self.shelf, number);
+        if let Some(look) = held.as_ref().and_then(|block| Look::in_cached(block, key, hash, target)) {
+            metrics.cache_hits.inc();
+            cache.note_hit(&self.shelf, number);
+            return Ok(look);
         }
+        metrics.cache_misses.inc();
         decodes.inc();
-        if self.is_kept(number) {
-            let load = || self.load_block(number);
-            let block = self.context.cache.get_or_insert_with(&self.shelf, number, load)?;
+        let part = held.filter(|block| block.is_part());
+        let raw_len = self.index.raw_len(number);
+        let mut keep = cache.admits_for(&self.shelf, number, raw_len as u64, hash);
+        if keep == Keep::Part && part.as_ref().is_some_and(|part| 2 * part.memory_size() > raw_len) {
+            keep = Keep::Whole;
+        }
+        if keep == Keep::Whole {
+            let block = cache.get_or_insert_with(&self.shelf, number, || self.load_block(number))?;
             return Ok(Look::in_block(&block, key, hash, target));
         }
         let handle = self.index.handle(number);
         let found = self.read_frame(handle, |table, bytes| table.look_in_frame(handle, bytes, key, target));
-        found.map_err(|e| self.with_keys(e, number))
+        let look = found.map_err(|e| self.with_keys(e, number))?;
+        if let (Keep::Part, Some((tag, value)), false) = (keep, &look.entry, look.is_newer_there) {
+            let part = Block::part_with(part.as_deref(), key, *tag, value);
+            if 2 * part.memory_size() <= raw_len {
+                cache.insert(&self.shelf, number, Arc::new(part));
+            }
+        }
+        Ok(look)
     }
 
     fn look_in_frame(&self, handle: FrameHandle, bytes: &[u8], key: &[u8], target: Tag) -> Result<Look> {
@@ -438,9 +455,16 @@ impl Table {
         Ok(None)
     }
 
-    /// True if a block is in the cache.
-    pub(super) fn is_cached(&self, number: usize) -> bool {
-        self.context.cache.contains(&self.shelf, number)
+    /// What the cache holds of a block.
+    #[cfg(test)]
+    pub(super) fn peek(&self, number: usize) -> Option<Arc<Block>> {
+        self.context.cache.peek(&self.shelf, number)
+    }
+
+    /// True if the cache holds what a lookup of `key` in a block needs.
+    pub(super) fn is_cached(&self, number: usize, key: &[u8]) -> bool {
+        let held = self.context.cache.peek(&self.shelf, number);
+        held.is_some_and(|block| !block.is_part() || block.find(key, Tag::NEWEST).is_some())
     }
 
     fn count_false_positive(&self) {
@@ -475,6 +499,17 @@ struct Look {
 }
 
 impl Look {
+    /// What a cached block says; nothing if it is a part that does not know.
+    #[inline]
+    fn in_cached(block: &Block, key: &[u8], hash: u64, target: Tag) -> Option<Look> {
+        if !block.is_part() {
+            return Some(Look::in_block(block, key, hash, target));
+        }
+        let at = block.look_up_in_part(key, target)?;
+        let entry = Some((block.tag(at), block.value_slice(at)));
+        Some(Look { entry, is_newer_there: false, is_behind_all: false })
+    }
+
     #[inline]
     fn in_block(block: &Block, key: &[u8], hash: u64, target: Tag) -> Look {
         let found = block.look_up(key, hash, target);

@@ -19,6 +19,7 @@ use crate::key::{Kind, SEQ_MAX, SeqNo, Tag, cmp_internal};
 use crate::metrics::{FamilyMetrics, Metrics};
 use crate::options::{BlockCodec, Codec, CodecError, Dictionary, register_codec};
 use crate::pool::Pool;
+use crate::slice::Slice;
 use crate::sync::{Arc, spin};
 use crate::tombstone::{Fragments, RangeTombstone};
 use crate::version::TableMeta;
@@ -206,6 +207,45 @@ fn multi_get_answers_like_get_with_and_without_a_pool() {
             }
             context.cache.clear();
         }
+    }
+}
+
+#[test]
+fn keys_that_are_kept_alone_answer_like_their_blocks() {
+    for (round, codec) in codecs().into_iter().enumerate() {
+        let fs = fs();
+        let entries = sample(round as u64 + 40, 3000);
+        let meta = write(&fs, options(codec), &entries, &Fragments::default());
+        let mut context = context(None);
+        context.cache = Arc::new(BlockCache::new(200 << 10));
+        let table = Table::open(&fs, Path::new(DIR), &meta, &context).unwrap();
+        let mut random = Random(7 + round as u64);
+        let popular: Vec<&[u8]> = (0..60).map(|_| &entries[random.below(entries.len())].0[..]).collect();
+        let mut n_parts = 0;
+        for turn in 0..20_000 {
+            let key = if random.below(4) > 0 { popular[random.below(60)] } else { &entries[random.below(3000)].0 };
+            // Old readers as well, who may not see what is kept.
+            let visible = if random.below(3) == 0 { random.below(520) as u64 } else { 1000 };
+            let found = table.get(key, hash_key(key), visible).unwrap().map(|(tag, v)| (tag, v.to_vec()));
+            assert_eq!(found, expected(&entries, key, visible), "{codec} {key:?} at {visible}");
+            if turn % 50 == 0 {
+                let number = table.index().find(key);
+                n_parts += u32::from(table.peek(number).is_some_and(|b| b.is_part()));
+                let mut keys: Vec<&[u8]> = popular.iter().take(9).copied().collect();
+                keys.sort_unstable();
+                let asked: Vec<(usize, &[u8], u64)> =
+                    keys.iter().enumerate().map(|(i, k)| (i, *k, hash_key(k))).collect();
+                let mut found = vec![None; keys.len()];
+                table.multi_get(&asked, visible, &mut found).unwrap();
+                for (key, found) in keys.iter().zip(found) {
+                    let found = found.map(|(tag, v): (Tag, Slice)| (tag, v.to_vec()));
+                    assert_eq!(found, expected(&entries, key, visible), "{codec} {key:?} at {visible}");
+                }
+            }
+        }
+        assert!(n_parts > 20, "{n_parts}");
+        let mut cursor = table.cursor(CursorOptions::default());
+        assert_eq!(collect(&mut cursor, true), entries, "parts are no blocks");
     }
 }
 

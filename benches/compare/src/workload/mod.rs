@@ -222,14 +222,20 @@ pub fn run(case: &Case, data: &Data, directory: &Path) -> Result<Value> {
     }
 }
 
-/// Loads every record, in random order by batches, and waits until nothing is left to do: the database that
-/// reading workloads begin with.
+/// How long a load is left alone before it is closed: an engine may have work that it does only when nobody asks
+/// anything of it.
+const REST: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Loads every record, in random order by batches, waits until nothing is left to do, leaves the engine alone for
+/// [`REST`] and waits again: the database that reading workloads begin with.
 pub fn load(case: &Case, data: &Data, directory: &Path) -> Result<Value> {
     let setup = Setup { budget: 256 << 20, class: Class::Buffered, background_threads: case.background_threads };
     let work = Work { case, data, directory, setup };
     let engine = work.open()?;
     let costs = Costs::begin();
     fill::put_batches(&work, &*engine, 1000, None)?;
+    engine.settle()?;
+    std::thread::sleep(REST);
     engine.settle()?;
     if case.compacted {
         engine.compact()?;
