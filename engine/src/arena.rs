@@ -29,6 +29,7 @@ use std::marker::PhantomData;
 use std::ops::Deref;
 use std::ptr::NonNull;
 
+use crate::pages::{HUGE_LEN, map_huge, unmap};
 use crate::sync::Arc;
 
 /// The longest key of a record, in bytes.
@@ -46,7 +47,7 @@ const UNIT: usize = 8;
 const CHUNK_ALIGN: usize = 64;
 // Miri is slow: small chunks let small tests cross their borders.
 const CHUNK_LEN_MIN: usize = if cfg!(miri) { 4 << 10 } else { 64 << 10 };
-const CHUNK_LEN_MAX: usize = if cfg!(miri) { 16 << 10 } else { 2 << 20 };
+const CHUNK_LEN_MAX: usize = if cfg!(miri) { 16 << 10 } else { HUGE_LEN };
 /// Anything longer has a chunk of its own.
 const SHARED_LEN_MAX: usize = CHUNK_LEN_MAX / 4;
 /// At the begin of a chunk: the address of its [`Chunk`].
@@ -285,7 +286,7 @@ unsafe impl Sync for Chunk {}
 impl Chunk {
     /// A chunk whose first word says where its `Chunk` is.
     fn new(len: usize) -> Arc<Chunk> {
-        let mapped = if len == CHUNK_LEN_MAX { map_huge() } else { None };
+        let mapped = if len == HUGE_LEN { map_huge() } else { None };
         let is_mapped = mapped.is_some();
         let base = mapped.unwrap_or_else(|| {
             let layout = Chunk::layout(len);
@@ -306,7 +307,8 @@ impl Chunk {
 impl Drop for Chunk {
     fn drop(&mut self) {
         if self.is_mapped {
-            unmap(self.base, self.len);
+            // SAFETY: it came from `map_huge`, and whoever could read it has let it go.
+            unsafe { unmap(self.base, self.len) };
         } else {
             // SAFETY: it was allocated with this layout, and whoever could read it has let it go.
             unsafe { dealloc(self.base.as_ptr(), Chunk::layout(self.len)) };
@@ -319,45 +321,6 @@ impl fmt::Debug for Chunk {
         write!(f, "Chunk({} bytes)", self.len)
     }
 }
-
-/// An aligned mapping of the largest chunk's length, with huge pages if the system has them; none if
-/// it refuses.
-#[cfg(all(target_os = "linux", not(miri), not(loom)))]
-fn map_huge() -> Option<NonNull<u8>> {
-    use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
-
-    let protection = ProtFlags::READ | ProtFlags::WRITE;
-    // Twice the length holds an aligned piece; what lies around it is given back.
-    // SAFETY: an anonymous mapping at an address of the system's choice touches nothing of ours.
-    let start = unsafe { mmap_anonymous(std::ptr::null_mut(), 2 * CHUNK_LEN_MAX, protection, MapFlags::PRIVATE) };
-    let start = NonNull::new(start.ok()?.cast::<u8>())?;
-    let before = start.align_offset(CHUNK_LEN_MAX);
-    // SAFETY: the piece lies within the mapping, since `before` is less than its alignment.
-    let (base, end) = unsafe { (start.add(before), start.add(before + CHUNK_LEN_MAX)) };
-    unmap(start, before);
-    unmap(end, CHUNK_LEN_MAX - before);
-    // SAFETY: advice about our own mapping; a system without huge pages refuses it, and that is fine.
-    let _ = unsafe { madvise(base.as_ptr().cast(), CHUNK_LEN_MAX, Advice::LinuxHugepage) };
-    Some(base)
-}
-
-#[cfg(not(all(target_os = "linux", not(miri), not(loom))))]
-fn map_huge() -> Option<NonNull<u8>> {
-    None
-}
-
-/// Gives a part of a mapping back, which nobody uses any more.
-#[cfg(all(target_os = "linux", not(miri), not(loom)))]
-fn unmap(at: NonNull<u8>, len: usize) {
-    if len > 0 {
-        // SAFETY: only called with parts of mappings of `map_huge` that are out of use. If the system
-        // refuses, the memory stays mapped, which harms nobody.
-        let _ = unsafe { rustix::mm::munmap(at.as_ptr().cast(), len) };
-    }
-}
-
-#[cfg(not(all(target_os = "linux", not(miri), not(loom))))]
-fn unmap(_: NonNull<u8>, _: usize) {}
 
 /// Asks for the cache line at `at`, which may be any address: it is needed soon.
 #[inline(always)]

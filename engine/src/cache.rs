@@ -52,6 +52,9 @@ pub trait Value: Sized {
         true
     }
 
+    /// Asks the processor for what a lookup reads first.
+    fn prefetch(&self) {}
+
     /// Notes that all of it was used.
     fn note_use(&self) {}
 
@@ -161,7 +164,10 @@ impl<V: Clone + Send + Sync + Value> BlockCache<V> {
     /// What is in a slot, be it a part. No hit: that is for the caller to say.
     #[inline]
     pub fn peek(&self, shelf: &Shelf<V>, at: usize) -> Option<V> {
-        shelf.slots[at].value().clone()
+        let value = shelf.slots[at].value();
+        // Counting a holder waits for the memory it is counted in; what lies beside it can come meanwhile.
+        value.as_ref()?.prefetch();
+        value.clone()
     }
 
     /// Notes that what [`BlockCache::peek`] gave was of use.

@@ -63,6 +63,7 @@ pub mod internals;
 
 mod arena;
 mod batch;
+mod buffer;
 mod cache;
 mod check;
 mod checksum;
@@ -84,6 +85,7 @@ mod key;
 mod memtable;
 mod metrics;
 mod options;
+mod pages;
 mod pool;
 mod read;
 mod record;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Deref;
 
 use crate::arena::Bytes;
-use crate::sync::Arc;
+use crate::buffer::Buffer;
 
 /// A byte string that shares its memory with the block or memtable it came from.
 ///
@@ -25,16 +25,16 @@ pub struct Slice(Owner);
 #[derive(Clone)]
 enum Owner {
     /// A buffer, and where in it.
-    Buffer { buffer: Arc<[u8]>, start: u32, len: u32 },
+    Buffer { buffer: Buffer, start: u32, len: u32 },
     /// A memtable's arena.
     Arena(Bytes),
 }
 
 impl Slice {
-    /// The bytes `start..start + len` of `buffer`, which must contain them and be smaller than 4 GiB.
+    /// The bytes `start..start + len` of `buffer`, which must contain them.
     #[inline]
-    pub fn new(buffer: Arc<[u8]>, start: usize, len: usize) -> Slice {
-        debug_assert!(start + len <= buffer.len() && buffer.len() <= u32::MAX as usize);
+    pub(crate) fn new(buffer: Buffer, start: usize, len: usize) -> Slice {
+        debug_assert!(start + len <= buffer.bytes().len());
         Slice(Owner::Buffer { buffer, start: start as u32, len: len as u32 })
     }
 
@@ -56,7 +56,7 @@ impl Deref for Slice {
     #[inline]
     fn deref(&self) -> &[u8] {
         match &self.0 {
-            Owner::Buffer { buffer, start, len } => &buffer[*start as usize..*start as usize + *len as usize],
+            Owner::Buffer { buffer, start, len } => &buffer.bytes()[*start as usize..*start as usize + *len as usize],
             Owner::Arena(bytes) => bytes,
         }
     }
@@ -70,14 +70,13 @@ impl AsRef<[u8]> for Slice {
 
 impl From<&[u8]> for Slice {
     fn from(bytes: &[u8]) -> Slice {
-        Slice::new(Arc::from(bytes), 0, bytes.len())
+        Slice::new(Buffer::from_bytes(bytes), 0, bytes.len())
     }
 }
 
 impl From<Vec<u8>> for Slice {
     fn from(bytes: Vec<u8>) -> Slice {
-        let len = bytes.len();
-        Slice::new(Arc::from(bytes), 0, len)
+        Slice::from(&bytes[..])
     }
 }
 

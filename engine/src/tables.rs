@@ -23,7 +23,7 @@ use crate::version::TableFile;
 pub struct Tables {
     fs: Arc<dyn Fs>,
     dir: PathBuf,
-    blocks: Arc<BlockCache<Arc<Block>>>,
+    blocks: Arc<BlockCache<Block>>,
     open: Mutex<Open>,
     /// How many open tables are kept here, and up to how many are open when a view may hold on to one.
     /// Together they are what was allowed: a table that has to go from here may still be held there.
@@ -183,7 +183,7 @@ impl Tables {
     }
 
     /// The cache of blocks.
-    pub fn block_cache(&self) -> &Arc<BlockCache<Arc<Block>>> {
+    pub fn block_cache(&self) -> &Arc<BlockCache<Block>> {
         &self.blocks
     }
 

@@ -445,7 +445,7 @@ impl<'a> Outputs<'a> {
             let mut sum = Sum::default();
             let mut findable = true;
             let mut hashes = Vec::new();
-            let mut before: Option<Arc<Block>> = None;
+            let mut before: Option<Block> = None;
             cursor.seek_to_first()?;
             while let Some(block) = cursor.block().cloned() {
                 if is_cancelled(self.context, self.plan) {

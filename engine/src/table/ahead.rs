@@ -78,9 +78,9 @@ enum State {
     /// A worker is at it.
     Running,
     /// Decoded by a worker.
-    Done(Result<Arc<Block>>),
+    Done(Result<Block>),
     /// Found in the cache.
-    Cached(Arc<Block>),
+    Cached(Block),
 }
 
 /// Several frames, read at once.
@@ -106,7 +106,7 @@ impl Ahead {
     }
 
     /// The next block; none behind the last.
-    pub fn next_block(&mut self) -> Result<Option<Arc<Block>>> {
+    pub fn next_block(&mut self) -> Result<Option<Block>> {
         self.refill();
         let metrics = self.table.metrics().clone();
         let mut ring = self.shared.ring.lock();
@@ -305,7 +305,7 @@ struct Finish<'a> {
     table: &'a Table,
     shared: &'a Shared,
     block: usize,
-    result: Option<Result<Arc<Block>>>,
+    result: Option<Result<Block>>,
 }
 
 impl Drop for Finish<'_> {
@@ -328,11 +328,11 @@ impl Drop for Finish<'_> {
 
 /// Decodes a block from bytes read ahead; if they are damaged or missing, reads it by itself, which
 /// tries twice and says where it failed.
-fn decode(table: &Table, block: usize, chunk: Option<&Chunk>) -> Result<Arc<Block>> {
+fn decode(table: &Table, block: usize, chunk: Option<&Chunk>) -> Result<Block> {
     let handle = table.index().handle(block);
     let bytes = chunk.and_then(|c| c.frame(handle.offset, handle.stored_len));
     if let Some(Ok(decoded)) = bytes.map(|bytes| table.decode_block(handle, bytes)) {
-        return Ok(Arc::new(decoded));
+        return Ok(decoded);
     }
     table.load_block(block)
 }

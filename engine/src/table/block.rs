@@ -22,7 +22,11 @@ mod part;
 
 use std::cell::Cell;
 use std::cmp::Ordering;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
+use crate::arena::prefetch;
+use crate::buffer::{Buffer, BufferMut};
 use crate::cache::Value;
 use crate::checksum::hash_key;
 use crate::coding::Input;
@@ -31,8 +35,6 @@ use crate::frame::PART_LEN_MAX;
 use crate::key::{KEY_LEN_MAX, Kind, SEQ_MAX, SeqNo, Tag, VALUE_LEN_MAX, cmp_internal};
 use crate::sabotage::{self, Bug};
 use crate::slice::Slice;
-use crate::sync::atomic::{AtomicU8, Ordering::Relaxed};
-use crate::sync::{Arc, OnceLock};
 use crate::table::column::{self, Column};
 use crate::table::heads;
 
@@ -44,41 +46,50 @@ pub const EXPANDED_KEYS_LEN_MAX: usize = 64 << 20;
 /// What an entry costs in the columns, roughly, in bytes.
 const ENTRY_OVERHEAD: usize = 4;
 
-/// A decoded block.
-pub struct Block {
-    /// One allocation, in this order:
-    ///
-    /// ```text
-    /// heads   n x u64            see [`super::heads`]
-    /// rows    (n + 1) x 2 x u32  where key and value of an entry begin; at the end, where the last ones end
-    /// tags    n x u64            unless all entries have the same
-    /// keys    in full, back to back
-    /// values  back to back
-    /// ```
-    buffer: Arc<[u8]>,
-    /// Where the first entry of each key is; made when a block is searched for the second time.
-    rows: OnceLock<Box<[u16]>>,
-    len: u32,
-    /// How many leading bytes all keys share.
-    prefix_len: u32,
-    /// Searches so far, as far as that matters.
-    searches: AtomicU8,
-    /// True if each entry has a tag of its own.
-    has_tags: bool,
-    /// True if some key has several versions.
-    has_repeats: bool,
-    /// True if this is not all of the block (see [`part`]).
-    is_part: bool,
-    /// Which entries were looked up.
-    uses: part::Uses,
+/// A decoded block, or a part of one. Cloning costs one atomic increment.
+///
+/// Its words (see [`words`]) are followed by its bytes, in this order:
+///
+/// ```text
+/// heads   n x u64            see [`super::heads`]
+/// rows    (n + 1) x 2 x u32  where key and value of an entry begin; at the end, where the last ones end
+/// tags    n x u64            unless all entries have the same
+/// keys    in full, back to back
+/// values  back to back
+/// ```
+#[derive(Clone)]
+pub struct Block(Buffer);
+
+/// The words of a block.
+mod words {
+    /// How many entries there are, and shifted by 32, how many leading bytes all keys share.
+    pub const SHAPE: usize = 0;
+    /// What else is true of it.
+    pub const FLAGS: usize = 1;
     /// The tag of every entry, if they have none of their own.
-    tag: Tag,
+    pub const TAG: usize = 2;
+    /// Which entries were looked up, and which again (see [`super::part`]).
+    pub const USES: usize = 3;
+    pub const USES_AGAIN: usize = 4;
+    /// How far the table of rows is: searches so far, or [`super::TABLE_READY`].
+    pub const TABLE_STATE: usize = 5;
+    /// Where the first entry of each key is, four to a word; made when a block is searched for the second time.
+    pub const TABLE: usize = 6;
 }
+
+/// Each entry has a tag of its own.
+const HAS_TAGS: u64 = 1;
+/// Some key has several versions.
+const HAS_REPEATS: u64 = 2;
+/// This is not all of the block (see [`part`]).
+const IS_PART: u64 = 4;
+/// The state of a table of rows that can be used.
+const TABLE_READY: u64 = u64::MAX;
 
 /// What an entry takes of the buffer beside key, value and tag.
 const ROW_LEN: usize = 8;
 /// So many times a block is searched; after that it has a table of rows.
-const SEARCHES_MIN: u8 = 1;
+const SEARCHES_MIN: u64 = 1;
 /// A place in the table of rows that is free.
 const FREE: u16 = u16::MAX;
 
@@ -125,9 +136,8 @@ impl Block {
         let tags_at = ROW_LEN * (2 * len + 1);
         let keys_at = tags_at + 8 * tags.len();
         let values_at = keys_at + keys_len;
-        let mut buffer: Arc<[u8]> = std::iter::repeat_n(0u8, values_at + values_len).collect();
-        let bytes = Arc::get_mut(&mut buffer).ok_or_else(|| Error::corruption("a new buffer is shared"))?;
-        let (columns, bytes) = bytes.split_at_mut(keys_at);
+        let mut buffer = BufferMut::new(words::TABLE + rows_len(len) / 4, values_at + values_len);
+        let (columns, bytes) = buffer.bytes_mut().split_at_mut(keys_at);
         let (columns, tag_column) = columns.split_at_mut(tags_at);
         let (heads, rows) = columns.split_at_mut(8 * len);
         let (heads, rows) = (heads.as_chunks_mut::<8>().0, rows.as_chunks_mut::<8>().0);
@@ -192,43 +202,54 @@ impl Block {
         // Last, since the copies may have written past the keys.
         fill_values(&mut bytes[keys_len..])?;
 
-        let has_tags = tag.is_none();
-        let tag = override_tag(tag.unwrap_or(Tag(0)));
-        Ok(Block {
-            buffer,
-            rows: OnceLock::new(),
-            len: len as u32,
-            prefix_len: prefix_len as u32,
-            searches: AtomicU8::new(0),
-            has_tags,
-            has_repeats,
-            is_part: false,
-            uses: part::Uses::default(),
-            tag,
-        })
+        let flags = if tag.is_none() { HAS_TAGS } else { 0 } | if has_repeats { HAS_REPEATS } else { 0 };
+        Ok(Block::from_parts(buffer, len, prefix_len, flags, override_tag(tag.unwrap_or(Tag(0)))))
+    }
+
+    /// A block of a buffer whose bytes are complete.
+    fn from_parts(buffer: BufferMut, len: usize, prefix_len: usize, flags: u64, tag: Tag) -> Block {
+        let all = buffer.words();
+        all[words::SHAPE].store(len as u64 | (prefix_len as u64) << 32, Relaxed);
+        all[words::FLAGS].store(flags, Relaxed);
+        all[words::TAG].store(tag.0, Relaxed);
+        Block(buffer.freeze())
+    }
+
+    #[inline]
+    fn word(&self, at: usize) -> &AtomicU64 {
+        &self.0.words()[at]
+    }
+
+    #[inline]
+    fn has(&self, flag: u64) -> bool {
+        self.word(words::FLAGS).load(Relaxed) & flag != 0
+    }
+
+    #[inline]
+    fn prefix_len(&self) -> usize {
+        (self.word(words::SHAPE).load(Relaxed) >> 32) as usize
     }
 
     /// The number of entries.
     #[inline]
     pub fn len(&self) -> usize {
-        self.len as usize
+        self.word(words::SHAPE).load(Relaxed) as u32 as usize
     }
 
     /// True if there are none.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
     /// True if some key has several versions here.
     #[inline]
     pub fn has_repeats(&self) -> bool {
-        self.has_repeats
+        self.has(HAS_REPEATS)
     }
 
-    /// Bytes of memory, the table of rows included whether or not it was made so far.
+    /// Bytes of memory.
     pub fn memory_size(&self) -> usize {
-        let rows = if self.is_part { 0 } else { 2 * rows_len(self.len()) };
-        size_of::<Block>() + self.buffer.len() + rows + 48
+        self.0.memory_size()
     }
 
     /// Where key and value of entry `i` begin and end.
@@ -236,7 +257,7 @@ impl Block {
     fn places(&self, i: usize) -> [u32; 4] {
         debug_assert!(i < self.len());
         let at = ROW_LEN * (self.len() + i);
-        let bytes = &self.buffer[at..at + 2 * ROW_LEN];
+        let bytes = &self.0.bytes()[at..at + 2 * ROW_LEN];
         let place = |n: usize| u32::from_le_bytes([bytes[n], bytes[n + 1], bytes[n + 2], bytes[n + 3]]);
         [place(0), place(8), place(4), place(12)]
     }
@@ -245,38 +266,40 @@ impl Block {
     #[inline]
     pub fn key(&self, i: usize) -> &[u8] {
         let [start, end, ..] = self.places(i);
-        &self.buffer[start as usize..end as usize]
+        &self.0.bytes()[start as usize..end as usize]
     }
 
     /// Sequence number and kind of entry `i`.
     #[inline]
     pub fn tag(&self, i: usize) -> Tag {
-        if !self.has_tags {
-            return self.tag;
+        if self.has(HAS_TAGS) {
+            let at = ROW_LEN * (2 * self.len() + 1) + 8 * i;
+            if let Some(bytes) = self.0.bytes()[at..].first_chunk() {
+                return Tag(u64::from_le_bytes(*bytes));
+            }
         }
-        let at = ROW_LEN * (2 * self.len() + 1) + 8 * i;
-        self.buffer[at..].first_chunk().map_or(self.tag, |bytes| Tag(u64::from_le_bytes(*bytes)))
+        Tag(self.word(words::TAG).load(Relaxed))
     }
 
     /// The value of entry `i`; empty for a tombstone.
     #[inline]
     pub fn value(&self, i: usize) -> &[u8] {
         let [.., start, end] = self.places(i);
-        &self.buffer[start as usize..end as usize]
+        &self.0.bytes()[start as usize..end as usize]
     }
 
     /// The user key of entry `i`, sharing the block's memory.
     #[inline]
     pub fn key_slice(&self, i: usize) -> Slice {
         let [start, end, ..] = self.places(i);
-        Slice::new(self.buffer.clone(), start as usize, (end - start) as usize)
+        Slice::new(self.0.clone(), start as usize, (end - start) as usize)
     }
 
     /// The value of entry `i`, sharing the block's memory.
     #[inline]
     pub fn value_slice(&self, i: usize) -> Slice {
         let [.., start, end] = self.places(i);
-        Slice::new(self.buffer.clone(), start as usize, (end - start) as usize)
+        Slice::new(self.0.clone(), start as usize, (end - start) as usize)
     }
 
     /// The position of the first entry at or behind `(key, tag)`; [`Block::len`] if there is none.
@@ -285,13 +308,13 @@ impl Block {
         if self.is_empty() {
             return 0;
         }
-        let prefix = &self.key(0)[..self.prefix_len as usize];
+        let prefix = &self.key(0)[..self.prefix_len()];
         let rest = match key.strip_prefix(prefix) {
             Some(rest) => rest,
             None if key < prefix => return 0,
             None => return self.len(),
         };
-        let heads = self.buffer[..8 * self.len()].as_chunks::<8>().0;
+        let heads = self.0.bytes()[..8 * self.len()].as_chunks::<8>().0;
         heads::search(heads, heads::head(rest), |i| cmp_internal(self.key(i), self.tag(i), key, tag) == Ordering::Less)
     }
 
@@ -312,11 +335,11 @@ impl Block {
         let mut is_there = is_wanted(at);
         if is_there && self.tag(at) > tag {
             is_newer_there = true;
-            at = if self.has_repeats { self.lower_bound(key, tag) } else { at + 1 };
+            at = if self.has_repeats() { self.lower_bound(key, tag) } else { at + 1 };
             is_there = is_wanted(at);
         }
         if is_there {
-            self.uses.note(at, self.len());
+            self.note_use_of(at);
         }
         LookedUp { entry: is_there.then_some(at), is_newer_there, is_behind_all: at == self.len() }
     }
@@ -324,46 +347,55 @@ impl Block {
     /// The first entry of `key` by the table of rows, or that there is none; nothing if there is no table yet.
     #[inline]
     fn first_row(&self, key: &[u8], hash: u64) -> Option<Option<usize>> {
-        let rows = match self.rows.get() {
-            Some(rows) => rows,
-            None => {
-                let searches = self.searches.load(Relaxed);
-                if searches < SEARCHES_MIN {
-                    // Two at once may count as one.
-                    self.searches.store(searches + 1, Relaxed);
-                    return None;
-                }
-                self.make_rows()?
-            }
-        };
-        let (mask, row_bits) = (rows.len() - 1, row_bits(self.len()));
-        let check = row_check(hash, row_bits);
+        let all = self.0.words();
+        if all[words::TABLE_STATE].load(Acquire) != TABLE_READY && !self.make_table() {
+            return None;
+        }
+        let (table, row_bits) = (&all[words::TABLE..], row_bits(self.len()));
+        let (mask, check) = (4 * table.len() - 1, row_check(hash, row_bits));
         let mut place = hash as usize & mask;
         loop {
-            let entry = rows[place];
+            let entry = (table[place / 4].load(Relaxed) >> (16 * (place % 4))) as u16;
             if entry == FREE {
                 return Some(None);
             }
             let row = usize::from(entry & ((1 << row_bits) - 1));
-            if entry >> row_bits == check && self.key(row) == key {
-                return Some(Some(row));
+            if entry >> row_bits == check {
+                let [start, end, value, _] = self.places(row);
+                let bytes = self.0.bytes();
+                // The value comes while the key is compared.
+                prefetch(bytes.as_ptr().wrapping_add(value as usize));
+                prefetch(bytes.as_ptr().wrapping_add(value as usize + 64));
+                if bytes[start as usize..end as usize] == *key {
+                    return Some(Some(row));
+                }
             }
             place = (place + 1) & mask;
         }
     }
 
-    /// Makes the table of rows; nothing if there are too many.
+    #[cfg(test)]
+    fn has_table(&self) -> bool {
+        self.word(words::TABLE_STATE).load(Acquire) == TABLE_READY
+    }
+
+    /// Makes the table of rows if it is time for it and there is room; whether there is one.
     #[cold]
-    fn make_rows(&self) -> Option<&[u16]> {
-        let len = self.len();
-        if rows_len(len) == 0 {
-            return None;
+    fn make_table(&self) -> bool {
+        let all = self.0.words();
+        let (state, table) = (&all[words::TABLE_STATE], &all[words::TABLE..]);
+        let searches = state.load(Relaxed);
+        if searches < SEARCHES_MIN || table.is_empty() {
+            // Two at once may count as one; a table that another thread has made meanwhile is made again.
+            state.store(searches.saturating_add(1).min(SEARCHES_MIN), Relaxed);
+            return false;
         }
-        let mut rows = vec![FREE; rows_len(len)].into_boxed_slice();
-        let (mask, row_bits) = (rows.len() - 1, row_bits(len));
-        for row in 0..len {
+        let row_bits = row_bits(self.len());
+        let mut rows = vec![FREE; 4 * table.len()];
+        let mask = rows.len() - 1;
+        for row in 0..self.len() {
             let key = self.key(row);
-            if self.has_repeats && row > 0 && self.key(row - 1) == key {
+            if self.has_repeats() && row > 0 && self.key(row - 1) == key {
                 continue;
             }
             let hash = hash_key(key);
@@ -374,8 +406,11 @@ impl Block {
             rows[place] = row_check(hash, row_bits) << row_bits | row as u16;
         }
         // Another thread may have been faster, with the same.
-        let _ = self.rows.set(rows);
-        self.rows.get().map(|rows| &**rows)
+        for (word, rows) in table.iter().zip(rows.as_chunks::<4>().0) {
+            word.store((0..4).map(|i| u64::from(rows[i]) << (16 * i)).sum(), Relaxed);
+        }
+        state.store(TABLE_READY, Release);
+        true
     }
 
     /// The first entry of `key` at or behind `tag`.
@@ -426,7 +461,7 @@ fn row(key: u32, value: u32) -> [u8; ROW_LEN] {
 /// entry of it has no room for a row and some bits to check.
 #[inline]
 fn rows_len(len: usize) -> usize {
-    if len == 0 || len > ROWS_MAX { 0 } else { (len * 5).div_ceil(3).next_power_of_two() }
+    if len == 0 || len > ROWS_MAX { 0 } else { (len * 5).div_ceil(3).next_power_of_two().max(4) }
 }
 
 /// Most entries of a block with a table of rows.
@@ -445,29 +480,35 @@ fn row_check(hash: u64, row_bits: u32) -> u16 {
     (hash >> 48) as u16 >> row_bits
 }
 
-impl Value for Arc<Block> {
+impl Value for Block {
     fn weight(&self) -> u64 {
         self.memory_size() as u64
     }
 
     #[inline]
     fn is_whole(&self) -> bool {
-        !self.is_part
+        !self.is_part()
+    }
+
+    #[inline]
+    fn prefetch(&self) {
+        // The table of rows, or heads.
+        self.0.prefetch(2);
     }
 
     #[inline]
     fn note_use(&self) {
-        self.uses.note_all();
+        self.note_use_of_all();
     }
 
-    fn part_in_use(&self) -> Option<Arc<Block>> {
-        Block::part_in_use(self).map(Arc::new)
+    fn part_in_use(&self) -> Option<Block> {
+        Block::part_in_use(self)
     }
 }
 
 impl std::fmt::Debug for Block {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Block({} entries, {} bytes)", self.len, self.buffer.len())
+        write!(f, "Block({} entries, {} bytes)", self.len(), self.0.bytes().len())
     }
 }
 
@@ -798,7 +839,7 @@ pub(crate) mod tests {
                     assert_eq!(block.look_up(key, hash_key(key), tag), expected, "{key:?} {tag:?}");
                 }
             }
-            assert_eq!(block.rows.get().is_some(), !list.is_empty());
+            assert_eq!(block.has_table(), !list.is_empty());
         }
     }
 
@@ -830,8 +871,8 @@ pub(crate) mod tests {
                     assert_eq!(block.look_up(&absent, hash_key(&absent), Tag::NEWEST).entry, None);
                 }
             }
-            assert_eq!(block.rows.get().is_some(), len <= ROWS_MAX);
-            assert!(block.rows.get().is_none_or(|rows| rows.len() == rows_len(len) && 2 * rows.len() > 2 * len));
+            assert_eq!(block.has_table(), len <= ROWS_MAX);
+            assert!(!block.has_table() || rows_len(len) > len);
         }
     }
 

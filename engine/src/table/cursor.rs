@@ -33,7 +33,7 @@ pub struct TableCursor {
     table: Arc<Table>,
     options: CursorOptions,
     /// The block it stands in; none while invalid.
-    block: Option<Arc<Block>>,
+    block: Option<Block>,
     /// The number of that block, and the position in it.
     number: usize,
     at: usize,
@@ -73,7 +73,7 @@ impl TableCursor {
     }
 
     /// The block it stands in; none while invalid.
-    pub fn block(&self) -> Option<&Arc<Block>> {
+    pub fn block(&self) -> Option<&Block> {
         self.block.as_ref()
     }
 
@@ -110,7 +110,7 @@ impl TableCursor {
     }
 
     /// Loads a block that is not the next one; forgets what was read ahead.
-    fn jump(&mut self, number: usize) -> Result<&Arc<Block>> {
+    fn jump(&mut self, number: usize) -> Result<&Block> {
         self.ahead = None;
         self.sequential = 0;
         let kept = self.block.take().filter(|_| self.number == number);

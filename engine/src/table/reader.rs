@@ -43,7 +43,7 @@ const SCRATCH_KEPT: usize = 1 << 20;
 #[derive(Clone)]
 pub struct TableContext {
     /// Decoded blocks; indexes and filters are charged to it.
-    pub cache: Arc<BlockCache<Arc<Block>>>,
+    pub cache: Arc<BlockCache<Block>>,
     /// Counters of the database.
     pub metrics: Arc<Metrics>,
     /// Counters of the family.
@@ -72,7 +72,7 @@ pub struct Table {
     tombstones: Fragments,
     dictionaries: Vec<Dictionary>,
     /// A slot of the cache for each block.
-    shelf: Arc<Shelf<Arc<Block>>>,
+    shelf: Arc<Shelf<Block>>,
     charged: u64,
 }
 
@@ -177,7 +177,7 @@ impl Table {
     }
 
     /// Reads and decodes a block, whatever the cache holds.
-    pub fn read_block(&self, number: usize) -> Result<Arc<Block>> {
+    pub fn read_block(&self, number: usize) -> Result<Block> {
         if number >= self.index.len() {
             return Err(Error::invalid(format!("there is no block {number}")).with_file(&self.path));
         }
@@ -235,7 +235,7 @@ impl Table {
 
     /// A block that the cache holds.
     #[inline]
-    pub(super) fn cached_block(&self, number: usize) -> Option<Arc<Block>> {
+    pub(super) fn cached_block(&self, number: usize) -> Option<Block> {
         let found = self.context.cache.get(&self.shelf, number);
         let metrics = &self.context.metrics;
         if found.is_some() {
@@ -247,7 +247,7 @@ impl Table {
     }
 
     /// Puts a block that was missed into the cache if it should be kept.
-    pub(super) fn cache_block(&self, number: usize, block: &Arc<Block>) {
+    pub(super) fn cache_block(&self, number: usize, block: &Block) {
         if self.context.cache.admits(&self.shelf, number, block.memory_size() as u64) {
             self.context.cache.insert(&self.shelf, number, block.clone());
         }
@@ -260,13 +260,13 @@ impl Table {
 
     /// A block from the cache or the file; `fill` keeps it in the cache if that thinks it worth its place.
     #[inline]
-    pub(super) fn block(&self, number: usize, fill: bool) -> Result<Arc<Block>> {
+    pub(super) fn block(&self, number: usize, fill: bool) -> Result<Block> {
         self.block_for(number, fill, &self.context.metrics.decodes_inline)
     }
 
     /// As [`Table::block`]; a block that has to be decoded is counted by `decodes`.
     #[inline]
-    pub(super) fn block_for(&self, number: usize, fill: bool, decodes: &Counter) -> Result<Arc<Block>> {
+    pub(super) fn block_for(&self, number: usize, fill: bool, decodes: &Counter) -> Result<Block> {
         if let Some(block) = self.cached_block(number) {
             return Ok(block);
         }
@@ -283,10 +283,10 @@ impl Table {
     }
 
     /// Reads and decodes a block; twice if need be.
-    pub(super) fn load_block(&self, number: usize) -> Result<Arc<Block>> {
+    pub(super) fn load_block(&self, number: usize) -> Result<Block> {
         let handle = self.index.handle(number);
         let block = self.read_frame(handle, |table, bytes| table.decode_block(handle, bytes));
-        block.map(Arc::new).map_err(|e| self.with_keys(e, number))
+        block.map_err(|e| self.with_keys(e, number))
     }
 
     /// The same error, naming the keys of the block that is damaged.
@@ -393,9 +393,9 @@ impl Table {
         let found = self.read_frame(handle, |table, bytes| table.look_in_frame(handle, bytes, key, target));
         let look = found.map_err(|e| self.with_keys(e, number))?;
         if let (Keep::Part, Some((tag, value)), false) = (keep, &look.entry, look.is_newer_there) {
-            let part = Block::part_with(part.as_deref(), key, *tag, value);
+            let part = Block::part_with(part.as_ref(), key, *tag, value);
             if 2 * part.memory_size() <= raw_len {
-                cache.insert(&self.shelf, number, Arc::new(part));
+                cache.insert(&self.shelf, number, part);
             }
         }
         Ok(look)
@@ -426,7 +426,7 @@ impl Table {
     pub(super) fn get_from(
         &self,
         mut number: usize,
-        mut held: Option<&Arc<Block>>,
+        mut held: Option<&Block>,
         key: &[u8],
         hash: u64,
         visible: SeqNo,
@@ -457,7 +457,7 @@ impl Table {
 
     /// What the cache holds of a block.
     #[cfg(test)]
-    pub(super) fn peek(&self, number: usize) -> Option<Arc<Block>> {
+    pub(super) fn peek(&self, number: usize) -> Option<Block> {
         self.context.cache.peek(&self.shelf, number)
     }
 

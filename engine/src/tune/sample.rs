@@ -19,7 +19,7 @@ const HELD_BACK: usize = 4;
 
 /// Entries taken at even distances.
 pub struct Sample {
-    runs: Vec<Vec<Arc<Block>>>,
+    runs: Vec<Vec<Block>>,
     /// Sequence numbers are written as zero, as at the bottom.
     zeroed: bool,
 }
@@ -89,7 +89,7 @@ impl Sample {
                 values.copy_from_slice(&raw.values);
                 Ok(())
             };
-            Block::decode(&raw.keys, raw.entries as usize, raw.values.len(), None, fill).map(Arc::new)
+            Block::decode(&raw.keys, raw.entries as usize, raw.values.len(), None, fill)
         };
         for (key, value) in entries {
             let shared = shared_prefix_len(last_key, key);
@@ -132,7 +132,7 @@ impl Sample {
         split
     }
 
-    fn cut(&self, run: &[Arc<Block>], block_size: usize) -> Vec<RawBlock> {
+    fn cut(&self, run: &[Block], block_size: usize) -> Vec<RawBlock> {
         let mut blocks = Vec::new();
         let mut builder = BlockBuilder::new();
         let mut last_key: Vec<u8> = Vec::new();

@@ -9,43 +9,13 @@
 //! Always true: an entry of a part is the newest of its key in the whole block. So what is found in a part and
 //! may be seen is what the whole block would have said; what is not found there says nothing.
 
-use super::{Block, ROW_LEN, row};
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::{Block, HAS_TAGS, IS_PART, ROW_LEN, row, words};
+use crate::buffer::BufferMut;
+use crate::coding::shared_prefix_len;
 use crate::key::Tag;
-use crate::sync::Arc;
-use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::table::heads;
-
-/// Which entries were looked up since the question was last put, each bit for one or for a run of neighbours.
-#[derive(Debug, Default)]
-pub(super) struct Uses {
-    once: AtomicU64,
-    again: AtomicU64,
-}
-
-impl Uses {
-    /// Notes a look at entry `at` of `len`. Two at once may count as one.
-    #[inline]
-    pub(super) fn note(&self, at: usize, len: usize) {
-        let bit = 1 << (at >> run_shift(len));
-        let once = self.once.load(Relaxed);
-        if once & bit == 0 {
-            self.once.store(once | bit, Relaxed);
-            return;
-        }
-        let again = self.again.load(Relaxed);
-        if again & bit == 0 {
-            self.again.store(again | bit, Relaxed);
-        }
-    }
-
-    /// Notes a use of everything.
-    #[inline]
-    pub(super) fn note_all(&self) {
-        if self.once.load(Relaxed) != u64::MAX {
-            self.once.store(u64::MAX, Relaxed);
-        }
-    }
-}
 
 /// How many bits of an entry's position tell neighbours apart that share a bit.
 #[inline]
@@ -57,7 +27,29 @@ impl Block {
     /// True if entries of the whole block are missing.
     #[inline]
     pub fn is_part(&self) -> bool {
-        self.is_part
+        self.has(IS_PART)
+    }
+
+    /// Notes a look at entry `at`, with a bit for it or for a run of neighbours. Two at once may count as one.
+    #[inline]
+    pub(super) fn note_use_of(&self, at: usize) {
+        let bit = 1 << (at >> run_shift(self.len()));
+        for word in [words::USES, words::USES_AGAIN].map(|at| self.word(at)) {
+            let noted = word.load(Relaxed);
+            if noted & bit == 0 {
+                word.store(noted | bit, Relaxed);
+                return;
+            }
+        }
+    }
+
+    /// Notes a use of everything.
+    #[inline]
+    pub(super) fn note_use_of_all(&self) {
+        let uses = self.word(words::USES);
+        if uses.load(Relaxed) != u64::MAX {
+            uses.store(u64::MAX, Relaxed);
+        }
     }
 
     /// The entry of `key` that a reader at `tag` sees, in a part; nothing if only the whole block can say.
@@ -67,7 +59,7 @@ impl Block {
         if at == self.len() || self.key(at) != key || self.tag(at) > tag {
             return None;
         }
-        self.uses.note(at, self.len());
+        self.note_use_of(at);
         Some(at)
     }
 
@@ -86,8 +78,8 @@ impl Block {
     /// A part with the entries that were looked up since this was last asked, if clearly more of them were
     /// looked up again than chance would have it: a lookup here and there says nothing about the next.
     pub fn part_in_use(&self) -> Option<Block> {
-        let once = self.uses.once.swap(0, Relaxed);
-        let again = self.uses.again.swap(0, Relaxed);
+        let once = self.word(words::USES).swap(0, Relaxed);
+        let again = self.word(words::USES_AGAIN).swap(0, Relaxed);
         if once == 0 || once == u64::MAX {
             return None;
         }
@@ -97,14 +89,14 @@ impl Block {
         // Were all as popular, so many lookups would meet again in one entry half as often as this.
         let n_looks = n_once + n_again;
         let is_sparse = n_again * n_runs > n_looks * n_looks;
-        if !(is_sparse || self.is_part && n_once < n_runs) {
+        if !(is_sparse || self.is_part() && n_once < n_runs) {
             return None;
         }
-        let is_first = |i: usize| !self.has_repeats || i == 0 || self.key(i - 1) != self.key(i);
+        let is_first = |i: usize| !self.has_repeats() || i == 0 || self.key(i - 1) != self.key(i);
         let entries: Vec<_> =
             (0..self.len()).filter(|i| once >> (i >> shift) & 1 == 1 && is_first(*i)).map(|i| self.entry(i)).collect();
         let part = (!entries.is_empty()).then(|| Block::part_of(&entries))?;
-        (2 * part.memory_size() <= self.memory_size() || self.is_part).then_some(part)
+        (2 * part.memory_size() <= self.memory_size() || self.is_part()).then_some(part)
     }
 
     #[inline]
@@ -118,41 +110,35 @@ impl Block {
         let tag = entries.first().map_or(Tag(0), |entry| entry.1);
         let has_tags = entries.iter().any(|entry| entry.1 != tag);
         let prefix_len = match entries {
-            [first, .., last] => crate::coding::shared_prefix_len(first.0, last.0),
+            [first, .., last] => shared_prefix_len(first.0, last.0),
             [only] => only.0.len(),
             [] => 0,
         };
-        let tags_at = ROW_LEN * (2 * len + 1);
-        let mut key_at = tags_at + if has_tags { 8 * len } else { 0 };
+        let mut key_at = ROW_LEN * (2 * len + 1) + if has_tags { 8 * len } else { 0 };
         let mut value_at = key_at + entries.iter().map(|entry| entry.0.len()).sum::<usize>();
         let size = value_at + entries.iter().map(|entry| entry.2.len()).sum::<usize>();
-        let mut bytes = Vec::with_capacity(size);
+        let mut buffer = BufferMut::new(words::TABLE, size);
+        let mut rest = buffer.bytes_mut();
+        let mut put = |bytes: &[u8]| {
+            if let Some((place, behind)) = std::mem::take(&mut rest).split_at_mut_checked(bytes.len()) {
+                place.copy_from_slice(bytes);
+                rest = behind;
+            }
+        };
+        entries.iter().for_each(|entry| put(&heads::head(&entry.0[prefix_len..]).to_le_bytes()));
         for entry in entries {
-            bytes.extend_from_slice(&heads::head(&entry.0[prefix_len..]).to_le_bytes());
-        }
-        for entry in entries {
-            bytes.extend_from_slice(&row(key_at as u32, value_at as u32));
+            put(&row(key_at as u32, value_at as u32));
             key_at += entry.0.len();
             value_at += entry.2.len();
         }
-        bytes.extend_from_slice(&row(key_at as u32, value_at as u32));
+        put(&row(key_at as u32, value_at as u32));
         if has_tags {
-            entries.iter().for_each(|entry| bytes.extend_from_slice(&entry.1.0.to_le_bytes()));
+            entries.iter().for_each(|entry| put(&entry.1.0.to_le_bytes()));
         }
-        entries.iter().for_each(|entry| bytes.extend_from_slice(entry.0));
-        entries.iter().for_each(|entry| bytes.extend_from_slice(entry.2));
-        Block {
-            buffer: Arc::from(bytes),
-            rows: Default::default(),
-            len: len as u32,
-            prefix_len: prefix_len as u32,
-            searches: Default::default(),
-            has_tags,
-            has_repeats: false,
-            is_part: true,
-            uses: Uses::default(),
-            tag,
-        }
+        entries.iter().for_each(|entry| put(entry.0));
+        entries.iter().for_each(|entry| put(entry.2));
+        let flags = IS_PART | if has_tags { HAS_TAGS } else { 0 };
+        Block::from_parts(buffer, len, prefix_len, flags, tag)
     }
 }
 
@@ -237,6 +223,7 @@ mod tests {
         assert!(block.part_in_use().is_none(), "every third was looked up");
         (0..150).step_by(25).for_each(|i| look_up(&block, i));
         assert!(block.part_in_use().is_none(), "nothing was looked up again");
-        crate::cache::Value::note_use(&std::sync::Arc::new(block));
+        crate::cache::Value::note_use(&block);
+        assert!(block.part_in_use().is_none(), "all of it is in use");
     }
 }
