@@ -3,12 +3,22 @@
 //! The pool never makes anybody wait: a job is taken only if a worker is idle or the queue is short,
 //! else the caller gets it back and does the work itself. A panic in a job is caught and counted; who
 //! waits for the job's result learns of it because the job's end of the channel is dropped.
+//!
+//! Waking a thread that sleeps takes as long as decoding several blocks, tens of microseconds in a virtual machine. So
+//! a worker that was of use looks for the next job for about as long before it goes to sleep, as long as it
+//! keeps finding one that way: two threads that hand work to each other by the microsecond meet awake.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use crate::sync::{Arc, Condvar, JoinHandle, Mutex, is_simulated, locks_held, spawn, still};
+use crate::sync::{Arc, Condvar, JoinHandle, Mutex, MutexGuard, is_simulated, locks_held, spawn, spin, still};
+
+/// So many turns a worker looks for a job before it sleeps: 50 us or so.
+const LOOKS: u32 = if cfg!(loom) { 1 } else { 1200 };
+/// A worker that has looked in vain so often tries again after so many jobs only.
+const VAIN_MAX: u32 = 4;
+const TRY_AGAIN: u32 = 16;
 
 /// A piece of work.
 pub type Job = Box<dyn FnOnce() + Send>;
@@ -25,13 +35,19 @@ struct Shared {
     ready: Condvar,
     /// Workers without a job, less the jobs that wait for one of them.
     idle: AtomicUsize,
+    /// Workers that look for a job.
+    looking: AtomicUsize,
+    /// Jobs that wait, and one more if all is to end.
+    waiting: AtomicUsize,
     panics: AtomicU64,
 }
 
 #[derive(Default)]
 struct Queue {
     jobs: VecDeque<Job>,
+    /// Workers without a job; those that look for one among them.
     idle: usize,
+    looking: usize,
     stop: bool,
 }
 
@@ -43,6 +59,8 @@ impl Pool {
             queue: Mutex::new(Queue::default()),
             ready: Condvar::new(),
             idle: AtomicUsize::new(0),
+            looking: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
             panics: AtomicU64::new(0),
         });
         let mut handles = Vec::new();
@@ -76,6 +94,11 @@ impl Pool {
         self.shared.idle.load(Ordering::Relaxed)
     }
 
+    /// True if a worker looks for a job just now, so that it costs nothing to hand it one. A hint as well.
+    pub fn is_awake(&self) -> bool {
+        self.shared.looking.load(Ordering::Relaxed) > 0
+    }
+
     /// How many jobs panicked.
     pub fn panics(&self) -> u64 {
         self.shared.panics.load(Ordering::Relaxed)
@@ -91,9 +114,12 @@ impl Pool {
             return Err(job);
         }
         queue.jobs.push_back(job);
-        self.shared.note_idle(&queue);
+        self.shared.note(&queue);
+        let is_seen = queue.jobs.len() <= queue.looking;
         drop(queue);
-        self.shared.ready.notify_one();
+        if !is_seen {
+            self.shared.ready.notify_one();
+        }
         Ok(())
     }
 }
@@ -102,7 +128,10 @@ impl Drop for Pool {
     /// Queued jobs are still done. Waits for the workers, unless the caller holds a lock that a job
     /// may want or is a worker itself; then they end on their own.
     fn drop(&mut self) {
-        self.shared.queue.lock().stop = true;
+        let mut queue = self.shared.queue.lock();
+        queue.stop = true;
+        self.shared.note(&queue);
+        drop(queue);
         self.shared.ready.notify_all();
         if locks_held() > 0 {
             return;
@@ -117,13 +146,17 @@ impl Drop for Pool {
 
 impl Shared {
     fn work(&self) {
+        // Jobs since the last look, and looks in vain since the last one that found something.
+        let (mut n_jobs, mut n_vain) = (0, 0);
         let mut queue = self.queue.lock();
         loop {
             if let Some(job) = queue.jobs.pop_front() {
+                self.note(&queue);
                 drop(queue);
                 if catch_unwind(AssertUnwindSafe(job)).is_err() {
                     self.panics.fetch_add(1, Ordering::Relaxed);
                 }
+                n_jobs += 1;
                 queue = self.queue.lock();
                 continue;
             }
@@ -131,15 +164,44 @@ impl Shared {
                 return;
             }
             queue.idle += 1;
-            self.note_idle(&queue);
-            queue = self.ready.wait(queue);
+            let is_hopeful = n_vain < VAIN_MAX || n_jobs >= TRY_AGAIN;
+            if n_jobs > 0 && is_hopeful && !is_simulated() {
+                n_jobs = 0;
+                queue = self.look(queue);
+                let is_found = !queue.jobs.is_empty();
+                n_vain = if is_found { 0 } else { n_vain + 1 };
+            }
+            if queue.jobs.is_empty() && !queue.stop {
+                self.note(&queue);
+                queue = self.ready.wait(queue);
+            }
             queue.idle -= 1;
-            self.note_idle(&queue);
+            self.note(&queue);
         }
     }
 
-    fn note_idle(&self, queue: &Queue) {
+    /// Waits awake for a job, for a while.
+    fn look<'a>(&'a self, mut queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
+        queue.looking += 1;
+        self.note(&queue);
+        drop(queue);
+        for turn in 0..LOOKS {
+            if self.waiting.load(Ordering::Relaxed) > 0 {
+                break;
+            }
+            spin(turn);
+        }
+        let mut queue = self.queue.lock();
+        queue.looking -= 1;
+        self.note(&queue);
+        queue
+    }
+
+    /// Makes the hints true.
+    fn note(&self, queue: &Queue) {
         self.idle.store(queue.idle.saturating_sub(queue.jobs.len()), Ordering::Relaxed);
+        self.looking.store(queue.looking.saturating_sub(queue.jobs.len()), Ordering::Relaxed);
+        self.waiting.store(queue.jobs.len() + usize::from(queue.stop), Ordering::Relaxed);
     }
 }
 
@@ -238,6 +300,34 @@ mod tests {
         assert!(taken >= 2);
         drop(pool);
         assert_eq!(done.load(Ordering::Relaxed), taken);
+    }
+
+    #[test]
+    fn a_worker_of_use_stays_awake_for_a_while() {
+        let pool = Pool::new(1);
+        assert!(!pool.is_awake());
+        let (tx, rx) = channel();
+        let mut n_awake = 0;
+        for _ in 0..2000 {
+            let tx = tx.clone();
+            assert!(pool.try_run(Box::new(move || tx.send(()).unwrap())).is_ok());
+            rx.recv().unwrap();
+            // It is about to look, or does already, unless something else takes the processor.
+            n_awake += u32::from((0..200).any(|turn| {
+                spin(turn);
+                pool.is_awake()
+            }));
+        }
+        assert!(n_awake > 100, "{n_awake} of 2000");
+        // Then it sleeps, and is there all the same.
+        for turn in 0.. {
+            if pool.idle() == 1 && !pool.is_awake() {
+                break;
+            }
+            spin(turn);
+        }
+        assert!(pool.try_run(Box::new(move || tx.send(()).unwrap())).is_ok());
+        rx.recv().unwrap();
     }
 
     #[test]

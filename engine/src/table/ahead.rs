@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::read_exact_at;
-use crate::sync::{Arc, Condvar, Mutex, MutexGuard};
+use crate::sync::{Arc, Condvar, Mutex, MutexGuard, is_simulated, spin};
 use crate::table::block::Block;
 use crate::table::reader::Table;
 
@@ -29,6 +29,9 @@ const READ_LEN_MIN: usize = 16 << 10;
 const READ_LEN_MAX: usize = 512 << 10;
 /// Decoding time in the ring that is worth waking a worker, which costs a quarter of it.
 const WAKE_NANOS: u64 = 20_000;
+
+/// So many turns the consumer waits awake for a block that a worker has begun: for as long as some blocks take.
+const WAIT_TURNS: u32 = 320;
 
 /// The decoding time of a block, estimated from its codec and length.
 pub fn decode_nanos(codec: u8, raw_len: usize) -> u64 {
@@ -65,6 +68,8 @@ struct Ring {
     slots: VecDeque<Slot>,
     workers: usize,
     cancelled: bool,
+    /// The consumer sleeps until a block is decoded.
+    is_awaited: bool,
 }
 
 struct Slot {
@@ -125,9 +130,21 @@ impl Ahead {
             }
             state => {
                 slot.state = state;
+                // Awake at first: what a worker has begun takes less time than going to sleep and being woken.
+                let mut n_turns = if is_simulated() { 0 } else { WAIT_TURNS };
                 let result = loop {
                     match ring.slots.front_mut().map(|slot| &mut slot.state) {
-                        Some(State::Running) => ring = self.shared.done.wait(ring),
+                        Some(State::Running) if n_turns > 0 => {
+                            drop(ring);
+                            (0..WAIT_TURNS / 16).for_each(spin);
+                            n_turns -= WAIT_TURNS / 16;
+                            ring = self.shared.ring.lock();
+                        }
+                        Some(State::Running) => {
+                            ring.is_awaited = true;
+                            ring = self.shared.done.wait(ring);
+                            ring.is_awaited = false;
+                        }
                         _ => break ring.slots.pop_front(),
                     }
                 };
@@ -321,8 +338,11 @@ impl Drop for Finish<'_> {
                 return;
             }
         }
+        let is_awaited = ring.is_awaited;
         drop(ring);
-        self.shared.done.notify_all();
+        if is_awaited {
+            self.shared.done.notify_all();
+        }
     }
 }
 

@@ -12,13 +12,17 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::key::{SeqNo, Tag};
 use crate::metrics::Counter;
 use crate::slice::Slice;
-use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::sync::{Arc, Condvar, Mutex};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Arc, Condvar, Mutex, is_simulated, spin};
 use crate::table::ahead::decode_nanos;
 use crate::table::reader::Table;
 
 /// From so much work on half of it goes to a worker, which costs about a quarter of that half.
 const HELP_NANOS: u64 = 40_000;
+/// As much if there is a worker awake.
+const HELP_NANOS_AWAKE: u64 = 10_000;
+/// So many turns the caller waits awake for a worker that has begun: for about two blocks.
+const WAIT_TURNS: u32 = 200;
 /// What reading a block from the page cache takes, and what comes with decoding it.
 const READ_NANOS: u64 = 1_000;
 /// How many groups are taken at a time.
@@ -112,10 +116,16 @@ impl Table {
                 work += nanos(group[0].number);
             }
         }
-        if work < HELP_NANOS || n_groups < 2 {
+        let least = if pool.is_awake() { HELP_NANOS_AWAKE } else { HELP_NANOS };
+        if work < least || n_groups < 2 {
             return None;
         }
-        let help = Arc::new(Help { claims: Claims::new(n_groups), outcome: Mutex::default(), done: Condvar::new() });
+        let help = Arc::new(Help {
+            claims: Claims::new(n_groups),
+            outcome: Mutex::default(),
+            is_done: AtomicBool::new(false),
+            done: Condvar::new(),
+        });
         // The worker has copies of its own: the caller's keys may be gone before it begins.
         let mut keys = Vec::with_capacity(wanted.iter().map(|w| w.key.len()).sum());
         let mut places = Vec::with_capacity(wanted.len());
@@ -141,6 +151,7 @@ struct Help {
     claims: Claims,
     /// What the worker found, once it has stopped; nothing before.
     outcome: Mutex<Option<Result<Answers>>>,
+    is_done: AtomicBool,
     done: Condvar,
 }
 
@@ -180,6 +191,9 @@ impl Help {
         if !self.claims.is_shared() {
             return Ok(Answers::new());
         }
+        // Going to sleep and being woken takes longer than what the worker has begun.
+        let n_turns = if is_simulated() { 0 } else { WAIT_TURNS };
+        (0..n_turns).take_while(|_| !self.is_done.load(Ordering::Relaxed)).for_each(spin);
         let mut outcome = self.outcome.lock();
         loop {
             match outcome.take() {
@@ -199,6 +213,7 @@ struct Finish<'a> {
 impl Drop for Finish<'_> {
     fn drop(&mut self) {
         *self.help.outcome.lock() = self.outcome.take();
+        self.help.is_done.store(true, Ordering::Relaxed);
         self.help.done.notify_all();
     }
 }
