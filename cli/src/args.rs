@@ -151,8 +151,8 @@ pub struct CompressionOptions {
     /// Keep a block raw if compression saves less than so many 1/256 of it.
     #[arg(long, value_name = "N")]
     pub min_saving: Option<u8>,
-    /// Size of a block before compression, such as 16KiB; auto for 16 KiB, and 8 KiB where a dictionary makes that as
-    /// small.
+    /// Size of a block before compression, such as 16KiB; auto for 16 KiB, and 8 or 4 KiB where those take little
+    /// more space.
     #[arg(long, value_name = "SIZE", value_parser = parse_block_size)]
     pub block_size: Option<BlockSize>,
     /// Let the engine choose codecs, block sizes and dictionaries by measuring: smallest, balanced, fastest-reads, or

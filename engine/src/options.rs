@@ -435,8 +435,8 @@ pub struct CfOptions {
     /// Codecs by level. Default: LZ4 young, Zstandard 1 deep, Zstandard 3 at the bottom.
     pub compression: Compression,
     /// Target size of a block before compression, 512 bytes to 16 MiB. Smaller blocks make cold point
-    /// reads cheaper and the files larger. Default: 0, which is 16 KiB, and 8 KiB below the young
-    /// levels where a sample says that it costs little space, with a dictionary or without.
+    /// reads cheaper and the files larger. Default: 0, which is 16 KiB, and 8 or 4 KiB below the
+    /// young levels where a sample says that it costs little space, with a dictionary or without.
     pub block_size: usize,
     /// Dictionaries. Default: `Auto` with up to 64 KiB.
     pub dictionary: DictionaryPolicy,

@@ -184,6 +184,8 @@ pub struct CompressionReport {
     pub promised_decode_nanos_p99: u64,
     /// What they stay within.
     pub decode_nanos_p99: u64,
+    /// The target size of a block in most bytes of all tables, as they were written; 0 if there is no table.
+    pub block_size: u64,
     /// Dictionaries in use, those of most tables first.
     pub dictionaries: Vec<DictionaryUse>,
     /// Bytes of tables that owe the codec of their level: written in haste or moved, to be written anew when
@@ -420,10 +422,12 @@ impl ColumnFamily {
             CompressionReport { owed_bytes: worker::owed_bytes(&self.family), ..CompressionReport::default() };
         let mut dictionaries: BTreeMap<u64, DictionaryUse> = BTreeMap::new();
         let mut promised = Vec::new();
+        let mut bytes_by_block_size: BTreeMap<u64, u64> = BTreeMap::new();
         let (mut decode_weighted, mut blocks) = (0, 0);
         let tables = self.all_tables()?;
         for table in &tables {
             let p = table.properties();
+            *bytes_by_block_size.entry(p.block_size).or_default() += table.meta().size;
             for dictionary in table.dictionaries() {
                 let entry = dictionaries.entry(dictionary.hash()).or_insert(DictionaryUse {
                     hash: dictionary.hash(),
@@ -464,6 +468,7 @@ impl ColumnFamily {
         report.decode_nanos = times.iter().sum::<u64>() / times.len().max(1) as u64;
         report.decode_nanos_p99 =
             times.get((times.len() * 99 / 100).min(times.len().saturating_sub(1))).copied().unwrap_or(0);
+        report.block_size = bytes_by_block_size.into_iter().max_by_key(|&(_, bytes)| bytes).map_or(0, |(size, _)| size);
         report.dictionaries = dictionaries.into_values().collect();
         report.dictionaries.sort_by_key(|d| std::cmp::Reverse(d.tables));
         Ok(report)

@@ -44,10 +44,9 @@ const SAMPLE_LEN: u64 = 3 << 20;
 const STANDS_FOR: u64 = 8;
 /// A dictionary whose gain has fallen below this share of what it was is made anew.
 const GAIN_KEPT: f64 = 2.0 / 3.0;
-/// The block size that is tried where the family names none: it halves what a point read has to decode.
-const BLOCK_SIZE_SMALL: usize = 8 << 10;
-/// Small blocks are taken if they take at most so much more space.
-const SMALL_COST_MAX: f64 = 0.08;
+/// The block sizes that are tried where the family names none, each with how much more space it may take than
+/// the usual one: a half and a quarter of it are what a point read has to decode.
+const SMALL_BLOCKS: [(usize, f64); 2] = [(4 << 10, 0.06), (8 << 10, 0.08)];
 
 /// What is about to be written.
 pub struct Request<'a> {
@@ -175,7 +174,8 @@ impl State {
         let table_raw = table_raw(request.options, raw);
         let mut sizes = vec![plain.block_size];
         if request.options.block_size == 0 {
-            sizes.insert(0, BLOCK_SIZE_SMALL);
+            // The dictionary is made of blocks of the size that most families end with.
+            sizes.splice(0..0, SMALL_BLOCKS.iter().rev().map(|small| small.0));
         }
         let mut ways: Vec<Way> = Vec::new();
         let mut found: Option<Judged> = None;
@@ -205,16 +205,20 @@ impl State {
         // Not to and fro: what was so stays so.
         let was = request.inputs.iter().max_by_key(|t| t.meta().number).map(|t| t.properties());
         let was = was.filter(|p| p.promise.stored_per_mib > 0).map(|p| p.block_size);
-        let tolerance = match was {
-            Some(size) if size == BLOCK_SIZE_SMALL as u64 => SMALL_COST_MAX * 1.5,
-            Some(_) => SMALL_COST_MAX / 1.5,
-            None => SMALL_COST_MAX,
-        };
         let large = ways.pop()?;
-        let Way { write: mut best, blocks, share, gain, .. } = match ways.pop() {
-            Some(small) if small.share <= large.share * (1.0 + tolerance) => small,
-            _ => large,
+        let is_small_enough = |way: &Way| {
+            let size = way.write.block_size;
+            let cost = SMALL_BLOCKS.iter().find(|small| small.0 == size).map_or(0.0, |small| small.1);
+            let tolerance = match was {
+                Some(was) if was == size as u64 => cost * 1.2,
+                Some(_) => cost / 1.2,
+                None => cost,
+            };
+            way.share <= large.share * (1.0 + tolerance)
         };
+        ways.sort_by_key(|way| way.write.block_size);
+        let small = ways.into_iter().find(is_small_enough);
+        let Way { write: mut best, blocks, share, gain, .. } = small.unwrap_or(large);
         let frame = frame_of(&best, &blocks.held, best.dictionary.as_ref());
         let dictionary = best.dictionary.is_some();
         let candidate = Candidate { codec: best.values, block_size: best.block_size, dictionary };

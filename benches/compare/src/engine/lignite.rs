@@ -1,7 +1,7 @@
 //! Lignite. What differs from its defaults, and why:
 //!
 //! * LZ4 in every level: the rules. The row with Zstandard has what a family has if nobody chooses: LZ4, then
-//!   Zstandard 1, 3 in the last level, there with a dictionary and blocks of 8 KiB where that pays.
+//!   Zstandard 1, 3 in the last level, there with a dictionary and blocks of 8 or 4 KiB where that pays.
 //! * One memory budget, the budget of the comparison. Half of it is the cache; a memtable is sealed at a
 //!   quarter of it, so that two fit in the other half.
 //! * Blocks of 4 KiB with LZ4 everywhere, which halves what a get from a small cache costs for the same files of the

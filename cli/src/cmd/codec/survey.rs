@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use lignite::internals::checksum::place_salt;
 use lignite::internals::header::{FileHeader, FileKind, HEADER_LEN};
 use lignite::internals::table::footer::{FOOTER_TAIL_LEN, Footer};
-use lignite::{CfOptions, ColumnFamily, CompareOptions, Comparison};
+use lignite::{ColumnFamily, CompareOptions, Comparison};
 
 use super::rows::Row;
 use crate::args::{FamilyArg, FormatArgs};
@@ -70,11 +70,11 @@ impl Now {
         if options.objective.is_some() {
             return Ok(None);
         }
-        let has_dictionary = !family.compression_report()?.dictionaries.is_empty();
+        let report = family.compression_report()?;
         Ok(Some(Now {
             codec: options.compression.bottom.to_string(),
-            block_size: block_size(&options, has_dictionary),
-            has_dictionary,
+            block_size: report.block_size,
+            has_dictionary: !report.dictionaries.is_empty(),
         }))
     }
 
@@ -83,14 +83,6 @@ impl Now {
         row.codec == self.codec
             && row.block_size == self.block_size
             && row.dictionary_bytes.is_some() == self.has_dictionary
-    }
-}
-
-/// The size of blocks at the bottom; 0 is 16 KiB, and 8 KiB where there is a dictionary.
-fn block_size(options: &CfOptions, has_dictionary: bool) -> u64 {
-    match (options.block_size, has_dictionary) {
-        (0, true) => 8 << 10,
-        _ => options.plain_block_size() as u64,
     }
 }
 
