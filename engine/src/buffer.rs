@@ -10,8 +10,10 @@
 //! One piece means one miss where a structure with a pointer to its bytes costs two. And the memory of short ones
 //! comes from a pool of the process that lies in huge pages, which saves the misses of the address translation:
 //!
-//! * the system gives *chunks* of 2 MiB, each of which is cut into *spans*;
-//! * a span serves one class of sizes, a new one every sixteenth of a doubling, so little is lost;
+//! * the system gives *chunks* of 2 MiB, each of which is cut into *spans*: of 32 KiB for frames of up to 8 KiB, of
+//!   128 KiB for longer ones, each kind in a pool of its own;
+//! * a span serves one class of sizes, a new one every sixteenth of a doubling, so little is lost; short spans are
+//!   soon empty when sizes change, so little is held for nothing;
 //! * a span whose frames are all free serves any class again, and a chunk of such spans goes back to the
 //!   system, but for a reserve of one.
 //!
@@ -35,10 +37,12 @@ use crate::pages::{HUGE_LEN, map_huge, unmap};
 
 // Miri is slow: small spans let small tests fill them.
 const CHUNK_LEN: usize = if cfg!(miri) { 16 << 10 } else { HUGE_LEN };
-const SPANS: usize = 16;
-const SPAN_LEN: usize = CHUNK_LEN / SPANS;
-/// The longest piece from the pool.
-const POOLED_LEN_MAX: usize = SPAN_LEN / 4;
+/// How many spans a chunk has, in the pool for short and in that for long frames.
+const SHORT_SPANS: usize = 64;
+const LONG_SPANS: usize = 16;
+/// A span holds four frames at least, so a pool serves up to these sizes.
+const SHORT_LEN_MAX: usize = CHUNK_LEN / SHORT_SPANS / 4;
+const LONG_LEN_MAX: usize = CHUNK_LEN / LONG_SPANS / 4;
 
 /// Sizes are multiples of this, and so are addresses.
 const UNIT: usize = 64;
@@ -47,6 +51,8 @@ const EVEN_CLASSES: usize = 32;
 const CLASSES: usize = EVEN_CLASSES + 16 * 4;
 /// No frame, or no span.
 const NONE: u32 = u32::MAX;
+/// Set in the number of a span of the pool for long frames.
+const IS_LONG: u32 = 1 << 31;
 /// Before the words.
 const HEAD_LEN: usize = size_of::<Head>();
 /// More holders than this are a mistake: `forget` in a loop.
@@ -222,9 +228,15 @@ fn class_size(class: usize) -> usize {
 
 /// A piece of memory that was written before, and the span it is from.
 fn take(size: usize) -> (NonNull<u8>, u32) {
-    if size <= POOLED_LEN_MAX
-        && let Some(frame) = pool().take(class_of(size))
-    {
+    let class = class_of(size);
+    let frame = if class <= class_of(SHORT_LEN_MAX) {
+        short_frames().take(class)
+    } else if size <= LONG_LEN_MAX {
+        long_frames().take(class).map(|(at, span)| (at, span | IS_LONG))
+    } else {
+        None
+    };
+    if let Some(frame) = frame {
         return frame;
     }
     let layout = layout(size);
@@ -234,11 +246,13 @@ fn take(size: usize) -> (NonNull<u8>, u32) {
 }
 
 fn give_back(at: NonNull<u8>, span: u32, size: usize) {
-    if span != NONE {
-        pool().give_back(at, span);
-    } else {
+    if span == NONE {
         // SAFETY: it was allocated with this layout, and its last holder lets it go.
         unsafe { dealloc(at.as_ptr(), layout(size)) };
+    } else if span & IS_LONG == 0 {
+        short_frames().give_back(at, span);
+    } else {
+        long_frames().give_back(at, span & !IS_LONG);
     }
 }
 
@@ -246,14 +260,22 @@ fn layout(size: usize) -> Layout {
     Layout::from_size_align(size, UNIT).expect("a block is far smaller than the address space")
 }
 
-fn pool() -> MutexGuard<'static, Pool> {
-    static POOL: Mutex<Pool> = Mutex::new(Pool::new());
+fn short_frames() -> MutexGuard<'static, Pool> {
+    static POOL: Mutex<Pool> = Mutex::new(Pool::new(SHORT_SPANS));
+    POOL.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn long_frames() -> MutexGuard<'static, Pool> {
+    static POOL: Mutex<Pool> = Mutex::new(Pool::new(LONG_SPANS));
     POOL.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Where short buffers come from.
 struct Pool {
-    /// By number: [`SPANS`] to a chunk.
+    /// How many spans a chunk has, and how long they are.
+    n_spans: usize,
+    span_len: usize,
+    /// By number, those of a chunk in a row.
     spans: Vec<Span>,
     /// By number.
     chunks: Vec<Chunk>,
@@ -290,8 +312,10 @@ struct Chunk {
 unsafe impl Send for Pool {}
 
 impl Pool {
-    const fn new() -> Pool {
+    const fn new(n_spans: usize) -> Pool {
         Pool {
+            n_spans,
+            span_len: CHUNK_LEN / n_spans,
             spans: Vec::new(),
             chunks: Vec::new(),
             gone: Vec::new(),
@@ -320,7 +344,7 @@ impl Pool {
         span.n_used += 1;
         // SAFETY: the span has so many frames.
         let at = unsafe { span.base.add(frame as usize * size) };
-        if span.n_used as usize == SPAN_LEN / size {
+        if span.n_used as usize == self.span_len / size {
             self.open[class].pop();
         }
         Some((at, number))
@@ -329,7 +353,7 @@ impl Pool {
     fn give_back(&mut self, at: NonNull<u8>, number: u32) {
         let span = &mut self.spans[number as usize];
         let (class, size) = (span.class, class_size(span.class));
-        let was_full = span.n_used as usize == SPAN_LEN / size;
+        let was_full = span.n_used as usize == self.span_len / size;
         // SAFETY: the frame is one of this span, and free now.
         let frame = unsafe {
             at.cast::<u32>().write(span.free);
@@ -358,7 +382,7 @@ impl Pool {
         let span = &mut self.spans[number as usize];
         (span.class, span.free, span.n_begun, span.place) = (class, NONE, 0, self.open[class].len());
         self.open[class].push(number);
-        self.chunks[number as usize / SPANS].n_used += 1;
+        self.chunks[number as usize / self.n_spans].n_used += 1;
         Some(number)
     }
 
@@ -374,12 +398,12 @@ impl Pool {
     /// A span without frames in use serves no class; a chunk of such spans goes back if it is not the last.
     fn retire_span(&mut self, number: u32) {
         self.empty.push(number);
-        let n = number as usize / SPANS;
+        let n = number as usize / self.n_spans;
         self.chunks[n].n_used -= 1;
-        if self.chunks[n].n_used > 0 || self.empty.len() < 2 * SPANS {
+        if self.chunks[n].n_used > 0 || self.empty.len() < 2 * self.n_spans {
             return;
         }
-        self.empty.retain(|&number| number as usize / SPANS != n);
+        self.empty.retain(|&number| number as usize / self.n_spans != n);
         if let Some(base) = self.chunks[n].base.take() {
             if self.chunks[n].is_mapped {
                 // SAFETY: it came from `map_huge`, and none of its frames is in use.
@@ -405,10 +429,10 @@ impl Pool {
             self.chunks[n] = chunk;
         }
         // The first one last, so that it is the first to be taken.
-        for i in (0..SPANS).rev() {
-            let number = n * SPANS + i;
+        for i in (0..self.n_spans).rev() {
+            let number = n * self.n_spans + i;
             // SAFETY: the chunk is so long.
-            let base = unsafe { base.add(i * SPAN_LEN) };
+            let base = unsafe { base.add(i * self.span_len) };
             let unused = || Span { base, class: 0, free: NONE, n_begun: 0, n_used: 0, place: 0 };
             if self.spans.len() <= number {
                 self.spans.resize_with(number + 1, unused);
@@ -426,14 +450,15 @@ mod tests {
 
     #[test]
     fn classes_serve_their_sizes_with_little_loss() {
-        let sizes = 1..=POOLED_LEN_MAX;
+        let sizes = 1..=LONG_LEN_MAX;
         for size in sizes {
             let class = class_of(size);
             assert!(class_size(class) >= size && class_size(class).is_multiple_of(UNIT), "{size}");
             assert!(class == 0 || class_size(class - 1) < size, "{size}");
             assert!(size < 1024 || 16 * (class_size(class) - size) <= size, "{size}");
         }
-        assert!(class_of(POOLED_LEN_MAX) < CLASSES);
+        assert!(class_of(LONG_LEN_MAX) < CLASSES);
+        assert_eq!(class_size(class_of(SHORT_LEN_MAX)), SHORT_LEN_MAX);
     }
 
     #[test]
@@ -447,7 +472,8 @@ mod tests {
         };
         for i in 0..if cfg!(miri) { 300 } else { 30_000 } {
             let n_words = below(9);
-            let longest = if below(100) == 0 { 2 * SPAN_LEN } else { [10, 100, 1000][below(3)] };
+            let longest =
+                if below(100) == 0 { 8 * LONG_LEN_MAX } else { [10, 100, SHORT_LEN_MAX, LONG_LEN_MAX][below(4)] };
             let bytes: Vec<u8> = (0..below(longest as u64)).map(|j| (i + j) as u8).collect();
             let mut buffer = BufferMut::new(n_words, bytes.len());
             assert!(buffer.words().iter().all(|word| word.load(Ordering::Relaxed) == 0));
@@ -494,17 +520,17 @@ mod tests {
     #[test]
     fn what_is_free_goes_back() {
         // A pool of our own: others use that of the process.
-        let mut pool = Pool::new();
-        let class = class_of(POOLED_LEN_MAX);
-        let n = 5 * SPANS * (SPAN_LEN / class_size(class));
+        let mut pool = Pool::new(LONG_SPANS);
+        let class = class_of(LONG_LEN_MAX);
+        let n = 5 * LONG_SPANS * 4;
         let frames: Vec<_> = (0..n).filter_map(|_| pool.take(class)).collect();
         assert_eq!((frames.len(), pool.chunks.len(), pool.empty.len()), (n, 5, 0));
         frames.into_iter().for_each(|(at, span)| pool.give_back(at, span));
         let n_chunks = |pool: &Pool| pool.chunks.iter().filter(|chunk| chunk.base.is_some()).count();
-        assert_eq!((n_chunks(&pool), pool.empty.len()), (1, SPANS));
+        assert_eq!((n_chunks(&pool), pool.empty.len()), (1, LONG_SPANS));
         assert!(pool.open.iter().all(Vec::is_empty));
         // Its spans serve whoever comes next, and numbers of chunks come again.
-        let frames: Vec<_> = (0..3 * SPANS * (SPAN_LEN / UNIT)).filter_map(|_| pool.take(0)).collect();
+        let frames: Vec<_> = (0..3 * LONG_SPANS * (pool.span_len / UNIT)).filter_map(|_| pool.take(0)).collect();
         assert_eq!((n_chunks(&pool), pool.chunks.len()), (3, 5));
         frames.into_iter().for_each(|(at, span)| pool.give_back(at, span));
         assert_eq!(n_chunks(&pool), 1);
