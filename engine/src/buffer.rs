@@ -170,7 +170,7 @@ impl BufferMut {
     ///
     /// If one of the numbers is 4 GiB or more.
     pub fn new(n_words: usize, n_bytes: usize) -> BufferMut {
-        let too_many = "a block is smaller than 4 GiB";
+        let too_many = "a buffer is smaller than 4 GiB";
         let (words, bytes) = (u32::try_from(n_words).expect(too_many), u32::try_from(n_bytes).expect(too_many));
         let size = piece_len(n_words, n_bytes);
         let (at, span) = take(size);

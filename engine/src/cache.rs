@@ -246,8 +246,8 @@ impl<V: Clone + Send + Sync + Value> BlockCache<V> {
         let mut out = Vec::new();
         let mut policy = self.policy.lock();
         let slot = &shelf.slots[at];
-        let is_idle = !value.is_whole() && slot.value().as_ref().is_some_and(V::is_whole);
-        if weight <= self.limit.load(Relaxed) && !is_idle {
+        let is_needless = !value.is_whole() && slot.value().as_ref().is_some_and(V::is_whole);
+        if weight <= self.limit.load(Relaxed) && !is_needless {
             let mut usage = self.usage.load(Relaxed) + weight;
             let old = slot.value().replace(value);
             match old {

@@ -68,6 +68,11 @@ impl AsRef<[u8]> for Slice {
     }
 }
 
+/// Copies.
+///
+/// # Panics
+///
+/// If there are 4 GiB or more of them; a value has 32 MiB at most.
 impl From<&[u8]> for Slice {
     fn from(bytes: &[u8]) -> Slice {
         Slice::new(Buffer::from_bytes(bytes), 0, bytes.len())
