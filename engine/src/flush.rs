@@ -4,7 +4,7 @@
 //! tombstones are kept. The table is synced, and so is the directory, before its description is
 //! returned: whoever puts it into the manifest may rely on it.
 
-use crate::compaction::executor::{JobContext, sync_dir};
+use crate::compaction::job::{JobContext, sync_dir};
 use crate::compaction::retain::{Decision, LastKey, Retain, retain_tombstones};
 use crate::error::Result;
 use crate::filename::FileName;
@@ -100,6 +100,7 @@ mod tests {
 
     use super::*;
     use crate::clock::ManualClock;
+    use crate::compaction::job::NoHelpers;
     use crate::fs::Fs;
     use crate::fs::fault::{CallKind, Errno, Fault, FaultFs, Rule};
     use crate::fs::mem::MemFs;
@@ -129,6 +130,7 @@ mod tests {
             visible: published,
             snapshots: snapshots.to_vec(),
             next_file: &next_file,
+            helpers: &NoHelpers,
             cancelled: &|| false,
         };
         run(&context, memtables)

@@ -136,6 +136,8 @@ counters! {
         flush_bytes,
         /// Compactions finished (trivial moves not counted).
         compactions,
+        /// Ranges of keys that running compactions gave to other threads.
+        compaction_splits,
         /// Bytes read by compactions.
         compaction_read_bytes,
         /// Bytes written by compactions.

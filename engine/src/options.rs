@@ -101,7 +101,7 @@ pub struct Options {
     /// How records get into the log. Default: [`LogMode::Auto`]. `Positioned` for who would rather pay a
     /// system call a write than map a file.
     pub log_mode: LogMode,
-    /// Threads for flush and compaction; 0 runs every job on the thread that needs it (for tests).
+    /// Threads for flush and compaction; a large compaction uses those that have nothing else to do. 0 runs every job on the thread that needs it (for tests).
     /// Default: the number of cores, at least 2 and at most 8.
     pub background_threads: usize,
     /// Threads of the pool that decodes blocks ahead of scans and for `multi_get`; the pool is

@@ -13,7 +13,7 @@ use std::path::Path;
 
 use crate::batch::{self, BatchEntry};
 use crate::checksum;
-use crate::compaction::executor::JobContext;
+use crate::compaction::job::{JobContext, NoHelpers};
 use crate::error::{Error, ErrorKind, Result};
 use crate::field::UnknownFields;
 use crate::filename::{FileName, next_number};
@@ -29,6 +29,7 @@ use crate::store::obsolete::Obsolete;
 use crate::store::reserve::Reserve;
 use crate::store::{self, Context, Family, LiveLog, Parts};
 use crate::sync::Arc;
+use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::version::current::{self, Current, Seal};
 use crate::version::edit::{FamilyRecord, VersionEdit, decode_family_operation, decode_ingest};
 use crate::version::manifest::{self, ManifestScan, ManifestWriter};
@@ -760,12 +761,8 @@ fn flush_replayed(context: &Context, found: &mut Found) -> Result<()> {
 }
 
 fn flush_families(context: &Context, found: &mut Found) -> Result<()> {
-    let next = std::cell::Cell::new(found.next_file);
-    let next_file = || {
-        let n = next.get();
-        next.set(n + 1);
-        n
-    };
+    let next = AtomicU64::new(found.next_file);
+    let next_file = || next.fetch_add(1, Ordering::Relaxed);
     let last = found.families.keys().next_back().copied();
     for (id, family) in &found.families {
         family.seal();
@@ -795,9 +792,10 @@ fn flush_families(context: &Context, found: &mut Found) -> Result<()> {
             snapshots: Vec::new(),
             next_file: &next_file,
             cancelled: &|| false,
+            helpers: &NoHelpers,
         };
         let meta = flush::run(&job, &memtables).map_err(|e| e.with_column_family(&*family.name()));
-        found.next_file = next.get();
+        found.next_file = next.load(Ordering::Relaxed);
         let meta = meta?;
         let added: Vec<(usize, Arc<TableFile>)> = meta.into_iter().map(|m| (0, found.table_file(m))).collect();
         let version = family.view().version.apply(&added, &[])?;

@@ -19,7 +19,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use crate::compaction::picker::{self, PickerState};
-use crate::compaction::{Order, Plan, Reason, RunningRange, executor};
+use crate::compaction::{Order, Plan, Reason, RunningRange, executor, job};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::flush;
@@ -42,6 +42,8 @@ const LOOK: Duration = Duration::from_millis(100);
 /// How long nothing must have been written and no job have ended before one begins that no limit asks for.
 const IDLE: Duration = Duration::from_secs(1);
 
+/// Who has written nothing for so long does not need a processor.
+const WRITERS_REST: Duration = Duration::from_millis(20);
 /// From this debt on families with an objective take what is quick to encode.
 const PRESSED: f64 = pressure::SLOWDOWN;
 /// The most bytes of tables that may owe the codec that their level wants.
@@ -65,6 +67,8 @@ struct State {
     shutdown: bool,
     paused: usize,
     running: usize,
+    /// Threads that running compactions use beside their own.
+    helping: usize,
     compactions: usize,
     threads: usize,
     flushing: BTreeSet<FamilyId>,
@@ -80,6 +84,8 @@ struct State {
     succeeded: u64,
     /// The last sequence number seen, and since when nothing has been written and no job has ended.
     quiet: (SeqNo, Duration),
+    /// The last sequence number that a compaction saw, and when it saw it first.
+    written: (SeqNo, Duration),
     /// Tables wholly under a range tombstone, by family, with the version they were found in.
     covered: BTreeMap<FamilyId, (Weak<Version>, SeqNo, BTreeSet<u64>)>,
 }
@@ -753,13 +759,13 @@ fn job_context<'a>(
     store: &'a Arc<Store>,
     family: &'a Family,
     options: &'a crate::options::CfOptions,
-    next_file: &'a dyn Fn() -> u64,
-    cancelled: &'a dyn Fn() -> bool,
-) -> executor::JobContext<'a> {
+    next_file: &'a (dyn Fn() -> u64 + Sync),
+    cancelled: &'a (dyn Fn() -> bool + Sync),
+) -> job::JobContext<'a> {
     // The published number first, the snapshots second: a snapshot taken in between is at least as
     // new as the published number and sees every version that is newest at it.
     let visible = store.published();
-    executor::JobContext {
+    job::JobContext {
         fs: &*store.context.fs,
         dir: &store.context.dir,
         db_id: store.db_id,
@@ -774,6 +780,40 @@ fn job_context<'a>(
         snapshots: if sabotage::is(Bug::SnapshotsIgnored) { Vec::new() } else { store.snapshots.list() },
         next_file,
         cancelled,
+        helpers: &job::NoHelpers,
+    }
+}
+
+/// Threads that a compaction may use beside its own.
+struct Spare<'a> {
+    store: &'a Store,
+    shared: &'a Shared,
+    /// True if somebody waits for it.
+    is_asked_for: bool,
+}
+
+impl job::Helpers for Spare<'_> {
+    /// As many as the options allow and as there are processors that, as far as the engine knows, have nothing to
+    /// do: each job has one, each of its helpers, and the writers have one as long as they write. What somebody
+    /// asked for and waits for gets that one too.
+    fn claim(&self, most: usize) -> usize {
+        let allowed = self.store.context.options.background_threads;
+        let (published, now) = (self.store.published(), self.store.context.clock.now());
+        let mut state = self.shared.state.lock();
+        if state.written.0 != published {
+            state.written = (published, now);
+        }
+        let is_written = now.saturating_sub(state.written.1) < WRITERS_REST;
+        let writers = usize::from(is_written && !self.is_asked_for);
+        let in_use = state.flushing.len() + state.compactions + state.helping;
+        let idle = sync::available_parallelism().saturating_sub(in_use + writers);
+        let count = most.min(idle).min(allowed.saturating_sub(in_use));
+        state.helping += count;
+        count
+    }
+
+    fn release(&self) {
+        self.shared.state.lock().helping -= 1;
     }
 }
 
@@ -821,7 +861,9 @@ fn run_compaction(store: &Arc<Store>, shared: &Shared, family: &Arc<Family>, pla
     let options = family.options();
     let next_file = || store.next_file();
     let cancelled = || shared.state.lock().shutdown || family.is_dropped();
-    let context = job_context(store, family, &options, &next_file, &cancelled);
+    let mut context = job_context(store, family, &options, &next_file, &cancelled);
+    let spare = Spare { store, shared, is_asked_for: plan.reason == Reason::Manual };
+    context.helpers = &spare;
     let named = |e: Error| e.with_column_family(&*family.name());
     let outcome = store.with_reserve(|| executor::run(&context, plan)).map_err(named)?;
     let edit = VersionEdit {

@@ -1,5 +1,5 @@
 //! Compaction: what to merge next ([`picker`]), what of it survives ([`retain`]), and doing it
-//! ([`executor`]).
+//! ([`executor`], [`merging`]).
 //!
 //! A [`Plan`] is plain data. The picker makes one from a version; the executor turns it into tables
 //! and an edit; neither knows the store.
@@ -17,6 +17,10 @@ use crate::table::TableWriteOptions;
 use crate::version::{TableFile, max_upper};
 
 pub mod executor;
+pub mod job;
+mod merging;
+mod outputs;
+mod parts;
 pub mod picker;
 pub mod retain;
 #[cfg(test)]

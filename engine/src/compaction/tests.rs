@@ -6,17 +6,20 @@ use std::ops::Bound;
 use std::path::Path;
 
 use crate::clock::ManualClock;
-use crate::compaction::executor::{JobContext, Outcome, run};
+use crate::compaction::executor::{Outcome, run};
+use crate::compaction::job::{Helpers, JobContext};
 use crate::compaction::{Plan, Reason};
 use crate::error::{ErrorKind, Result};
 use crate::fs::Fs;
 use crate::fs::fault::{CallKind, Errno, Fault, FaultFs, Rule};
 use crate::fs::mem::MemFs;
+use crate::iter::Cursor;
 use crate::key::{FamilyId, SeqNo};
 use crate::metrics::LEVELS;
 use crate::options::Depth;
 use crate::read::testing::{DB_ID, DIR, Random, World, check_view};
 use crate::sync::Arc;
+use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::tune::Tuning;
 use crate::version::{TableFile, Version};
 
@@ -42,14 +45,47 @@ fn plan(version: &Version, from: usize, to: usize, target_size: u64) -> Plan {
     }
 }
 
+/// So many threads that come and go.
+struct Crew {
+    idle: AtomicUsize,
+    /// How often they were asked for before there were any.
+    late: AtomicUsize,
+}
+
+impl Crew {
+    fn of(threads: usize, late: usize) -> Crew {
+        Crew { idle: AtomicUsize::new(threads - 1), late: AtomicUsize::new(late) }
+    }
+}
+
+impl Helpers for Crew {
+    fn claim(&self, most: usize) -> usize {
+        if self.late.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |late| late.checked_sub(1)).is_ok() {
+            return 0;
+        }
+        let mut count = 0;
+        let take = |idle: usize| Some(idle - idle.min(most));
+        if let Ok(before) = self.idle.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take) {
+            count = before.min(most);
+        }
+        count
+    }
+
+    fn release(&self) {
+        self.idle.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 fn execute(
     world: &World,
     plan: &Plan,
     published: SeqNo,
     snapshots: &[SeqNo],
-    cancelled: &dyn Fn() -> bool,
+    cancelled: &(dyn Fn() -> bool + Sync),
+    threads: usize,
 ) -> Result<Outcome> {
     let next_file = || world.number();
+    let crew = Crew::of(threads, plan.target_size as usize % 3);
     let context = JobContext {
         fs: &*world.fs,
         dir: Path::new(DIR),
@@ -65,8 +101,11 @@ fn execute(
         snapshots: snapshots.to_vec(),
         next_file: &next_file,
         cancelled,
+        helpers: &crew,
     };
-    run(&context, plan)
+    let outcome = run(&context, plan);
+    assert_eq!(crew.idle.into_inner(), threads - 1, "all helpers were given back");
+    outcome
 }
 
 fn apply(version: &Version, outcome: Outcome) -> Version {
@@ -78,7 +117,7 @@ fn apply(version: &Version, outcome: Outcome) -> Version {
 
 #[test]
 fn every_reader_sees_the_same_afterwards() {
-    let (mut cuts, mut splits, mut zeroed, mut dropped, mut ranges_dropped) = (0, 0, 0, 0, 0);
+    let (mut cuts, mut splits, mut zeroed, mut dropped, mut ranges_dropped, mut parts) = (0, 0, 0, 0, 0, 0);
     for seed in 1..60 {
         let mut random = Random::new(seed);
         let mut world = World::new();
@@ -93,7 +132,7 @@ fn every_reader_sees_the_same_afterwards() {
             let from = random.below(LEVELS as u64 - 1) as usize;
             let to = from + 1 + random.below((LEVELS - 1 - from) as u64) as usize;
             let plan = plan(&version, from, to, 1500 + random.below(6000));
-            let outcome = execute(&world, &plan, published, &snapshots, &|| false).unwrap();
+            let outcome = execute(&world, &plan, published, &snapshots, &|| false, 1 + seed as usize % 4).unwrap();
             zeroed += outcome.added.iter().filter(|(_, meta)| meta.entries > 0 && meta.seq_min == 0).count();
             version = apply(&version, outcome);
             let view = world.view(memtables.clone(), &version);
@@ -103,12 +142,68 @@ fn every_reader_sees_the_same_afterwards() {
             }
         }
         let counters = world.metrics.snapshot();
+        parts += counters.compaction_splits;
         cuts += counters.grandparent_cuts;
         splits += counters.range_tombstone_splits;
         dropped += counters.versions_dropped.min(counters.tombstones_dropped).min(counters.range_deleted_entries);
         ranges_dropped += counters.range_tombstones_dropped;
     }
+    assert!(parts > 50, "{parts}");
     assert!(cuts > 0 && splits > 0 && zeroed > 0 && dropped > 0 && ranges_dropped > 0);
+}
+
+/// The same tables, whether merged in one go or in parts, but for where they are cut.
+#[test]
+fn parts_add_up_to_the_whole() {
+    let mut cut = 0;
+    for seed in 100..130 {
+        let mut random = Random::new(seed);
+        let mut world = World::new();
+        let (_, version) = world.populate(&mut random);
+        let newest = version.seq_max();
+        let snapshots = [newest / 2];
+        let to = 1 + random.below(LEVELS as u64 - 1) as usize;
+        let plan = plan(&version, 0, to, 1000 + random.below(3000));
+        let content = |threads| {
+            let before = world.metrics.snapshot();
+            let outcome = execute(&world, &plan, newest, &snapshots, &|| false, threads).unwrap();
+            let after = world.metrics.snapshot();
+            let next = apply(&version, outcome);
+            let mut entries = Vec::new();
+            let mut tombstones = Vec::new();
+            for file in &next.levels[to] {
+                let table = world.tables.get(file, &world.family).unwrap();
+                let mut cursor = table.cursor(crate::table::CursorOptions::default());
+                cursor.seek_to_first().unwrap();
+                while cursor.valid() {
+                    entries.push((cursor.key().to_vec(), cursor.tag(), cursor.value().to_vec()));
+                    cursor.next().unwrap();
+                }
+                tombstones.extend(table.tombstones().to_tombstones());
+            }
+            let counted = after.versions_dropped + after.tombstones_dropped + after.range_deleted_entries
+                - before.versions_dropped
+                - before.tombstones_dropped
+                - before.range_deleted_entries;
+            // Tombstones that a cut has parted are one again.
+            let joined = |from: &[u8], end: Option<&Vec<u8>>| end.is_some_and(|end| end == from);
+            tombstones.sort_by(|a, b| (a.seq, &a.start).cmp(&(b.seq, &b.start)));
+            tombstones.dedup_by(|b, a| {
+                let follows = a.seq == b.seq && joined(&b.start, a.end.as_ref());
+                if follows {
+                    a.end.clone_from(&b.end);
+                }
+                follows
+            });
+            (after.compaction_splits - before.compaction_splits, (entries, tombstones, counted))
+        };
+        let (none, whole) = content(1);
+        let (splits, together) = content(2 + seed as usize % 3);
+        assert_eq!(none, 0);
+        cut += u64::from(splits > 0);
+        assert!(whole == together, "seed {seed}: the parts of {splits} splits differ from the whole");
+    }
+    assert!(cut > 10, "{cut}");
 }
 
 #[test]
@@ -117,7 +212,7 @@ fn the_bottom_keeps_only_what_is_alive() {
     let mut world = World::new();
     let (_, version) = world.populate(&mut random);
     let newest = version.seq_max();
-    let outcome = execute(&world, &plan(&version, 0, LEVELS - 1, 1000), newest, &[], &|| false).unwrap();
+    let outcome = execute(&world, &plan(&version, 0, LEVELS - 1, 1000), newest, &[], &|| false, 1).unwrap();
     assert!(outcome.added.len() > 1, "cut at the target size");
     let alive = world.oracle(newest).len() as u64;
     assert_eq!(outcome.added.iter().map(|(_, meta)| meta.entries).sum::<u64>(), alive);
@@ -137,7 +232,7 @@ fn moves_and_drops_touch_no_file() {
     plan.depth = Depth::Bottom;
     plan.trivial_move = true;
     plan.drop_only = vec![(4, version.levels[4][0].clone())];
-    let outcome = execute(&world, &plan, 0, &[], &|| false).unwrap();
+    let outcome = execute(&world, &plan, 0, &[], &|| false, 1).unwrap();
     assert_eq!(outcome.added.len(), version.levels[2].len());
     assert!(outcome.added.iter().all(|(level, meta)| *level == 3 && meta.owes_codec), "it is LZ4 and should be zstd");
     assert_eq!(outcome.deleted.len(), version.levels[2].len() + 1);
@@ -160,6 +255,7 @@ fn failures_leave_no_outputs() {
     let whole = plan(&version, 0, LEVELS - 1, 2000);
     let last = world.last_seq();
     let mut failed = 0;
+    let parts = |skip: u64| if skip.is_multiple_of(2) { 1 } else { 3 };
     let error = Fault::Error(Errno::Eio);
     // A write that the device loses shows when the output is read back.
     for (kind, fault, expected) in [
@@ -170,9 +266,9 @@ fn failures_leave_no_outputs() {
         (CallKind::SyncDir, error, ErrorKind::Poisoned),
         (CallKind::Read, error, ErrorKind::Io),
     ] {
-        for skip in 0..3 {
+        for skip in 0..4 {
             control.add(Rule::new(fault).kind(kind).skip(skip));
-            let outcome = execute(&world, &whole, last, &[], &|| false);
+            let outcome = execute(&world, &whole, last, &[], &|| false, parts(skip));
             control.heal();
             match outcome {
                 Err(e) => {
@@ -188,8 +284,10 @@ fn failures_leave_no_outputs() {
         }
     }
     assert!(failed >= 12, "{failed}");
-    let error = execute(&world, &whole, last, &[], &|| true).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Cancelled);
-    assert_eq!(memory.list(Path::new(DIR)).unwrap().len(), before);
+    for threads in [1, 3] {
+        let error = execute(&world, &whole, last, &[], &|| true, threads).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Cancelled);
+        assert_eq!(memory.list(Path::new(DIR)).unwrap().len(), before);
+    }
     check_view(&world, &world.view(memtables, &version), last, &mut random, "after failures");
 }

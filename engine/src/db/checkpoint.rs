@@ -8,7 +8,7 @@ use std::io;
 use std::path::Path;
 
 use super::handle::Db;
-use crate::compaction::executor::JobContext;
+use crate::compaction::job::{JobContext, NoHelpers};
 use crate::error::{Error, ErrorKind, Result};
 use crate::filename::FileName;
 use crate::flush;
@@ -19,6 +19,7 @@ use crate::read::View;
 use crate::recovery::make_directory;
 use crate::store::{self, Family};
 use crate::sync::Arc;
+use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::version::current::{Current, Seal, write_current};
 use crate::version::edit::FamilyRecord;
 use crate::version::manifest::ManifestWriter;
@@ -79,12 +80,8 @@ impl Db {
         let Moment { seq, next_family, families } = self.moment()?;
         let fs = &*store.context.fs;
         let db_id = copy_id(store.db_id, seq, dest);
-        let next = std::cell::Cell::new(store.next_file());
-        let next_file = || {
-            let n = next.get();
-            next.set(n + 1);
-            n
-        };
+        let next = AtomicU64::new(store.next_file());
+        let next_file = || next.fetch_add(1, Ordering::Relaxed);
         let mut copies: Vec<(Arc<Family>, Version)> = Vec::new();
         for (family, record, view) in &families {
             for (_, table) in view.version.tables() {
@@ -149,7 +146,7 @@ impl Db {
         family: &Family,
         options: &CfOptions,
         view: &View,
-        next_file: &dyn Fn() -> u64,
+        next_file: &(dyn Fn() -> u64 + Sync),
     ) -> Result<Option<TableMeta>> {
         let store = &self.inner.store;
         let memtables: Vec<_> = view.memtables.iter().rev().filter(|m| !m.is_empty()).cloned().collect();
@@ -171,6 +168,7 @@ impl Db {
             snapshots: Vec::new(),
             next_file,
             cancelled: &|| false,
+            helpers: &NoHelpers,
         };
         flush::run(&job, &memtables)
     }

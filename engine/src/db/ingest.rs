@@ -6,7 +6,7 @@
 //! takes its place in the history like any write, and is replayed from the log if the manifest
 //! lacks it.
 
-use crate::compaction::executor::sync_dir;
+use crate::compaction::job::sync_dir;
 use crate::error::{Error, Result};
 use crate::filename::FileName;
 use crate::key::{self, Kind, Tag};

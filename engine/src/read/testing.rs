@@ -3,7 +3,6 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::Path;
@@ -18,6 +17,7 @@ use crate::metrics::{FamilyMetrics, LEVELS, Metrics};
 use crate::options::{CfOptions, Compression, Depth};
 use crate::read::{ReadOptions, View};
 use crate::sync::Arc;
+use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::table::{TableBuilder, TableWriteOptions};
 use crate::tables::Tables;
 use crate::tombstone::{Fragments, RangeTombstone};
@@ -70,7 +70,7 @@ pub(crate) struct World {
     pub(crate) family: Arc<FamilyMetrics>,
     pub(crate) options: CfOptions,
     pub(crate) history: Vec<Op>,
-    pub(crate) next_file: Cell<u64>,
+    pub(crate) next_file: AtomicU64,
 }
 
 impl World {
@@ -92,12 +92,12 @@ impl World {
             family: Arc::new(FamilyMetrics::default()),
             options: CfOptions::new().compression(Compression::lz4()).block_size(512),
             history: Vec::new(),
-            next_file: Cell::new(1),
+            next_file: AtomicU64::new(1),
         }
     }
 
     pub(crate) fn number(&self) -> u64 {
-        self.next_file.replace(self.next_file.get() + 1)
+        self.next_file.fetch_add(1, Ordering::Relaxed)
     }
 
     /// The last sequence number.

@@ -3,7 +3,6 @@
 //! Nothing names a file here before it is synced, and CURRENT comes last: a crash leaves a directory
 //! without a database.
 
-use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -22,6 +21,7 @@ use crate::metrics::FamilyMetrics;
 use crate::options::CfOptions;
 use crate::store::snapshot_edit_of;
 use crate::sync::Arc;
+use crate::sync::atomic::AtomicU64;
 use crate::version::current::{Current, Seal, write_current};
 use crate::version::edit::FamilyRecord;
 use crate::version::manifest::ManifestWriter;
@@ -66,7 +66,7 @@ pub(super) struct Rebuild<'a> {
     pub(super) source: &'a Survey,
     pub(super) to: &'a Path,
     pub(super) db_id: u128,
-    pub(super) next_file: Cell<u64>,
+    pub(super) next_file: AtomicU64,
     pub(super) next_family: u32,
     pub(super) last_seq: SeqNo,
     pub(super) families: BTreeMap<FamilyId, Family>,
@@ -104,7 +104,7 @@ pub fn run(
         source,
         to,
         db_id: hasher.digest(),
-        next_file: Cell::new(next_file),
+        next_file: AtomicU64::new(next_file),
         next_family: source.state.as_ref().map_or(1, |s| s.next_family).max(1),
         last_seq,
         families: BTreeMap::new(),

@@ -8,7 +8,7 @@ use super::rebuild::{Family, Rebuild};
 use super::report::{GoOn, Loss, cancelled};
 use super::sources::{Source, visit_live};
 use crate::check::Problem;
-use crate::compaction::executor::JobContext;
+use crate::compaction::job::{JobContext, NoHelpers};
 use crate::error::{Error, ErrorKind, Result};
 use crate::filename::FileName;
 use crate::flush;
@@ -19,6 +19,7 @@ use crate::metrics::{LEVELS, Metrics};
 use crate::options::{CfOptions, Depth};
 use crate::recovery;
 use crate::sync::Arc;
+use crate::sync::atomic::Ordering;
 use crate::table::wreck::{Wreck, forgivable};
 use crate::table::{TableBuilder, TableWriteOptions};
 use crate::tables::Tables;
@@ -36,7 +37,7 @@ impl Rebuild<'_> {
 
     fn rebuild_tables(&mut self, family: &mut Family, sound: &BTreeSet<u64>, go_on: GoOn<'_>) -> Result<()> {
         let mut wrecks = Vec::new();
-        let first_new = self.next_file.get();
+        let first_new = self.next_file.load(Ordering::Relaxed);
         for (level, meta) in family.old.clone() {
             self.last_seq = self.last_seq.max(meta.seq_max).max(meta.seq_override.unwrap_or(0));
             if sound.contains(&meta.number) && !family.merge && meta.number < first_new {
@@ -159,9 +160,7 @@ impl Rebuild<'_> {
     }
 
     pub(super) fn number(&self) -> u64 {
-        let n = self.next_file.get();
-        self.next_file.set(n.saturating_add(1));
-        n
+        self.next_file.fetch_add(1, Ordering::Relaxed)
     }
 
     /// All that is left of a table, every version, as a new table.
@@ -245,6 +244,7 @@ impl Rebuild<'_> {
             snapshots: Vec::new(),
             next_file: &|| self.number(),
             cancelled: &|| false,
+            helpers: &NoHelpers,
         };
         if let Some(meta) = flush::run(&job, std::slice::from_ref(&family.memtable))? {
             family.new.push((0, meta));

@@ -32,14 +32,14 @@ pub use lock::{Condvar, Mutex, MutexGuard, ReadGuard, RwLock, WriteGuard};
 #[cfg(loom)]
 pub use model::{
     Condvar, JoinHandle, Mutex, MutexGuard, OnceLock, ReadGuard, RwLock, WriteGuard, atomic, available_parallelism,
-    sleep, spawn,
+    in_parallel, sleep, spawn,
 };
 pub use order::locks_held;
 pub use std::sync::{Arc, Weak};
 #[cfg(not(loom))]
 pub use std::sync::{OnceLock, atomic};
 #[cfg(not(loom))]
-pub use thread::{JoinHandle, available_parallelism, sleep, spawn};
+pub use thread::{JoinHandle, available_parallelism, in_parallel, sleep, spawn};
 
 /// How many copies there are of what threads would otherwise all write to; see [`lane`].
 pub const LANES: usize = 8;
@@ -152,6 +152,23 @@ mod tests {
         .unwrap();
         assert!(!handle.join());
         assert_eq!(*m.lock(), 5);
+    }
+
+    #[test]
+    fn parallel_results_keep_their_order_and_a_panic_goes_on() {
+        assert_eq!(in_parallel("none", Vec::<u8>::new(), |n| n), [0; 0]);
+        let both = Arc::new(atomic::AtomicUsize::new(0));
+        // Neither ends before the other has begun.
+        let meet = |n: usize| {
+            both.fetch_add(1, atomic::Ordering::Relaxed);
+            while both.load(atomic::Ordering::Relaxed) < 2 {
+                std::thread::yield_now();
+            }
+            n * 10
+        };
+        assert_eq!(in_parallel("two", vec![1, 2], meet), [10, 20]);
+        let panics = || in_parallel("three", vec![1, 2, 3], |n| assert!(n != 2, "on purpose"));
+        assert!(std::panic::catch_unwind(panics).is_err());
     }
 
     #[test]

@@ -221,6 +221,11 @@ pub fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Resul
     loom::thread::Builder::new().name(name.to_string()).spawn(body).map(JoinHandle)
 }
 
+/// One after the other: no model is about it.
+pub fn in_parallel<T, R>(_: &str, items: Vec<T>, work: impl Fn(T) -> R) -> Vec<R> {
+    items.into_iter().map(work).collect()
+}
+
 /// Lets others go on.
 pub fn sleep(_: Duration) {
     loom::thread::yield_now();

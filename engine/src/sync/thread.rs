@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::lock::Mutex;
 #[cfg(feature = "sim")]
 use super::sim;
 
@@ -43,6 +44,35 @@ pub fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Resul
         inner,
         #[cfg(feature = "sim")]
         simulated: None,
+    })
+}
+
+/// Does `work` for every item, on a thread each, the first on the calling one, and returns the results in order.
+/// In a simulation, and where the system gives no thread, one after the other. A panic goes on in the caller
+/// once all have ended.
+pub fn in_parallel<T: Send, R: Send>(name: &str, items: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
+    #[cfg(feature = "sim")]
+    if sim::is_simulated() {
+        return items.into_iter().map(work).collect();
+    }
+    // A thread that is not to be had leaves its item where it is.
+    let items: Vec<_> = items.into_iter().map(|item| Mutex::new(Some(item))).collect();
+    let run = &|item: &Mutex<Option<T>>| {
+        let item = item.lock().take();
+        item.map(&work)
+    };
+    let Some((first, others)) = items.split_first() else { return Vec::new() };
+    std::thread::scope(|scope| {
+        let builder = || std::thread::Builder::new().name(name.to_string());
+        let start = |item| (item, builder().spawn_scoped(scope, move || run(item)));
+        let threads: Vec<_> = others.iter().map(start).collect();
+        let own = run(first);
+        let others = threads.into_iter().map(|(item, thread)| match thread {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(_) => run(item),
+        });
+        let results: Vec<_> = std::iter::once(own).chain(others).collect();
+        results.into_iter().flatten().collect()
     })
 }
 

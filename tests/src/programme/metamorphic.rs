@@ -48,6 +48,9 @@ pub const SITUATIONS: &[&str] = &[
     "cache_misses",
 ];
 
+/// Those that need background threads, and processors for them.
+pub const SITUATIONS_OF_THREADS: &[&str] = &["compaction_splits"];
+
 /// The kinds of this module.
 pub const KINDS: &[Kind] = &[
     Kind {
@@ -139,7 +142,9 @@ fn threaded(unit: u64, tally: &mut Tally) {
 }
 
 fn count(tally: &mut Tally, outcome: Outcome) -> u64 {
-    for (name, times) in SITUATIONS.iter().filter_map(|name| Some((name, outcome.reached.get(name)?))) {
+    for (name, times) in
+        SITUATIONS.iter().chain(SITUATIONS_OF_THREADS).filter_map(|name| Some((name, outcome.reached.get(name)?)))
+    {
         tally.add(&format!("reached_{name}"), *times);
     }
     tally.add("metamorphic_ops", outcome.done);
