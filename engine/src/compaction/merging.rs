@@ -17,7 +17,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::iter::Cursor;
 use crate::iter::merge::Merge;
 use crate::key::{KeyRange, SEQ_MAX, Tag, upper_contains};
-use crate::read::cursor::{LevelCursor, Source};
+use crate::read::source::{LevelCursor, Source};
 use crate::sabotage::{self, Bug};
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{self, Arc};

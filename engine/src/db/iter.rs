@@ -202,6 +202,7 @@ impl Cursor {
     }
 
     /// True if it stands on an entry.
+    #[inline]
     pub fn valid(&self) -> bool {
         self.failed.is_none() && self.cursor.valid()
     }
@@ -247,6 +248,7 @@ impl Cursor {
     ///
     /// # Errors
     /// After a failure the cursor is not valid and every step fails alike, until it is sent to a key.
+    #[inline]
     pub fn next(&mut self) -> Result<()> {
         self.check_sound()?;
         let outcome = self.cursor.next();
@@ -257,6 +259,7 @@ impl Cursor {
     ///
     /// # Errors
     /// As [`Cursor::next`].
+    #[inline]
     pub fn prev(&mut self) -> Result<()> {
         self.check_sound()?;
         let outcome = self.cursor.prev();
@@ -264,11 +267,13 @@ impl Cursor {
     }
 
     /// The key; empty when not valid.
+    #[inline]
     pub fn key(&self) -> &[u8] {
         if self.valid() { self.cursor.key() } else { &[] }
     }
 
     /// The value; empty when not valid.
+    #[inline]
     pub fn value(&self) -> &[u8] {
         if self.valid() { self.cursor.value() } else { &[] }
     }

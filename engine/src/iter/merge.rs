@@ -158,6 +158,32 @@ impl<C: Cursor> Merge<C> {
         Ok(())
     }
 
+    /// The source it stands on; none while invalid.
+    #[inline]
+    pub fn current(&self) -> Option<&C> {
+        self.current.map(|current| &self.sources[current as usize])
+    }
+
+    /// The source whose entry comes next, if the current one has none before it.
+    #[inline]
+    pub fn runner_up(&self) -> Option<&C> {
+        self.heap.first().map(|&i| &self.sources[i as usize])
+    }
+
+    /// True if it goes backward.
+    #[inline]
+    pub fn is_backward(&self) -> bool {
+        self.backward
+    }
+
+    /// Lets `step` move the current source, which then still stands in front of the runner-up, and is valid.
+    pub fn move_current(&mut self, step: impl FnOnce(&mut C)) {
+        let Some(current) = self.current else { return };
+        let source = &mut self.sources[current as usize];
+        step(source);
+        self.heads[current as usize] = wide_head(source.key());
+    }
+
     /// True if no other source stands on the current key, as far as heads tell.
     #[inline]
     fn stands_alone(&self) -> bool {

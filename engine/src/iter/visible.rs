@@ -58,6 +58,32 @@ impl<C: Cursor, H: HasFragments> Visible<C, H> {
         self.place != Place::Nowhere
     }
 
+    /// The inner cursor, if it stands on the entry that is shown and there are no tombstones anywhere.
+    #[inline]
+    pub fn uncovered(&self) -> Option<&C> {
+        (self.place == Place::Here && self.cover.is_empty()).then_some(&self.cursor)
+    }
+
+    /// The inner cursor; to be moved to no entry but such as it may show, while it stands on one.
+    pub fn inner_mut(&mut self) -> &mut C {
+        &mut self.cursor
+    }
+
+    /// The reader's sequence number.
+    pub fn seq(&self) -> SeqNo {
+        self.visible
+    }
+
+    /// Where the range begins.
+    pub fn first(&self) -> &[u8] {
+        &self.first
+    }
+
+    /// Where the range ends: before this key.
+    pub fn limit(&self) -> Option<&[u8]> {
+        self.limit.as_deref()
+    }
+
     /// Goes to the first key of the range.
     pub fn seek_to_first(&mut self) -> Result<()> {
         self.leave();

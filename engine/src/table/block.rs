@@ -247,6 +247,12 @@ impl Block {
         self.has(HAS_REPEATS)
     }
 
+    /// True if entries have tags of their own; else all have that of the first.
+    #[inline]
+    pub fn has_tags(&self) -> bool {
+        self.has(HAS_TAGS)
+    }
+
     /// Bytes of memory.
     pub fn memory_size(&self) -> usize {
         self.0.memory_size()

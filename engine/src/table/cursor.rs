@@ -77,6 +77,18 @@ impl TableCursor {
         self.block.as_ref()
     }
 
+    /// The block it stands in, and the position in it; none while invalid.
+    #[inline]
+    pub fn place(&self) -> Option<(&Block, usize)> {
+        Some((self.block.as_ref()?, self.at))
+    }
+
+    /// Moves to entry `at` of the block it stands in, which has one. Does nothing when invalid.
+    pub fn move_in_block(&mut self, at: usize) {
+        debug_assert!(self.block.as_ref().is_none_or(|block| at < block.len()));
+        self.at = at;
+    }
+
     /// Moves to the first entry of the next block; invalid behind the last. Does nothing when invalid.
     pub fn next_block(&mut self) -> Result<()> {
         if self.block.is_none() {
