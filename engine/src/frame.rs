@@ -250,6 +250,40 @@ pub fn compress(
     })
 }
 
+/// As [`compress`], with a values part that need not be made anew.
+pub fn compress_beside(
+    options: &FrameOptions,
+    keys: &[u8],
+    values: &StoredValues,
+    meter: Option<Meter<'_>>,
+    out: &mut Vec<u8>,
+) -> Result<Unsealed> {
+    let keys = put_part(options, options.keys, None, keys, meter, out)?;
+    out.extend_from_slice(&values.bytes);
+    Ok(Unsealed { keys, values: values.part })
+}
+
+/// A values part as a frame has it, for another frame with the same values.
+#[derive(Clone, Debug)]
+pub struct StoredValues {
+    bytes: Vec<u8>,
+    part: Part,
+    /// Of its raw checksum.
+    salt: u64,
+}
+
+impl StoredValues {
+    /// True if `values` are what it holds, by length and checksum.
+    pub fn holds(&self, values: &[u8]) -> bool {
+        self.part.raw_len as usize == values.len() && self.part.raw_checksum == xxh32(values, self.salt)
+    }
+
+    /// What its trailer says of it. The checksums are those of its old place.
+    pub fn part(&self) -> &Part {
+        &self.part
+    }
+}
+
 /// Appends the trailer to the parts that `out` ends with, of a frame that will lie where `salt` belongs. `keys` and
 /// `values` are the raw parts that they were made from.
 pub fn seal(unsealed: Unsealed, salt: u64, keys: &[u8], values: &[u8], entries: u32, out: &mut Vec<u8>) -> Trailer {
@@ -411,6 +445,12 @@ impl<'a> Frame<'a> {
     {
         let decode = |out: &mut [u8]| self.values_into(dictionaries, meter, out);
         raw_part(&self.trailer.values, self.values, scratch, decode)
+    }
+
+    /// The values part as it is stored.
+    pub fn stored_values(&self) -> StoredValues {
+        let salt = self.salt.wrapping_add(1);
+        StoredValues { bytes: self.values.to_vec(), part: self.trailer.values, salt }
     }
 
     /// Writes the raw keys part into `out`, which has its length.

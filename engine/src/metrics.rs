@@ -138,6 +138,8 @@ counters! {
         compactions,
         /// Ranges of keys that running compactions gave to other threads.
         compaction_splits,
+        /// Blocks whose values compactions stored again without compressing them.
+        passed_blocks,
         /// Bytes read by compactions.
         compaction_read_bytes,
         /// Bytes written by compactions.

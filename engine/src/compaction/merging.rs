@@ -27,6 +27,8 @@ use crate::version::TableMeta;
 
 /// How often a running merge looks whether it has been cancelled and whether there is help, in entries.
 const LOOK_UP: u64 = if cfg!(test) { 32 } else { 1024 };
+/// Values from so many bytes on are worth it that their blocks pass.
+const PASSED_VALUE_MIN: u64 = if cfg!(test) { 8 } else { 200 };
 /// A part is no smaller than the size of its tables divided by this.
 const PARTS_A_TABLE: u64 = 4;
 
@@ -43,6 +45,7 @@ pub fn run(context: &JobContext<'_>, plan: &Plan, options: TableWriteOptions, ow
         how: &how,
         tombstones: &tombstones,
         places: if is_divisible(plan) { Places::of(&tables) } else { Places::default() },
+        passable: passable(&tables, &how.options),
         stop: AtomicBool::new(false),
     };
     drop(tables);
@@ -80,6 +83,16 @@ fn is_divisible(plan: &Plan) -> bool {
     plan.order.is_none() && plan.to_level > 0
 }
 
+/// Numbers of the inputs whose blocks may be stored again as they are: those that were written as the outputs will be,
+/// if values are so long that only a few share a block.
+fn passable(tables: &[Arc<Table>], options: &TableWriteOptions) -> Vec<u64> {
+    let sum = |of: fn(&Table) -> u64| tables.iter().map(|table| of(table)).sum::<u64>();
+    if sum(|t| t.properties().raw_value_bytes) < PASSED_VALUE_MIN * sum(|t| t.properties().entries).max(1) {
+        return Vec::new();
+    }
+    tables.iter().filter(|table| options.is_that_of(table.properties())).map(|table| table.meta().number).collect()
+}
+
 /// Every input, open.
 fn open_inputs(context: &JobContext<'_>, plan: &Plan) -> Result<Vec<Arc<Table>>> {
     let mut tables = Vec::new();
@@ -103,6 +116,8 @@ struct Merging<'a> {
     tombstones: &'a Fragments,
     /// Where the merge may be cut.
     places: Places,
+    /// Numbers of the inputs whose blocks may pass as they are stored.
+    passable: Vec<u64>,
     /// Set once a part has failed.
     stop: AtomicBool,
 }
@@ -122,6 +137,16 @@ struct Part<'a> {
     outputs: Outputs<'a>,
     last_key: LastKey,
     counts: Counts,
+    passing: Option<Passing>,
+}
+
+/// A block of an input of which all entries so far, and nothing else, have become a block of the output.
+struct Passing {
+    table: Arc<Table>,
+    block: usize,
+    /// Its next entry, and how many there are.
+    next: usize,
+    len: usize,
 }
 
 /// A thread that helps; given back when this is dropped.
@@ -173,6 +198,7 @@ impl<'a> Merging<'a> {
             outputs: Outputs::new(context, plan, self.how, range.clone()),
             last_key: LastKey::new(),
             counts: Counts::default(),
+            passing: None,
         }
     }
 
@@ -220,7 +246,7 @@ impl<'a> Merging<'a> {
     /// Merges up to the end of the part, or until somebody helps: then the keys from which on others do it,
     /// which are the part's no more.
     fn advance(&'a self, part: &mut Part<'a>) -> Result<Option<(Vec<KeyRange>, Vec<Helper<'a>>)>> {
-        let Part { merge, retain, outputs, last_key, counts } = part;
+        let Part { merge, retain, outputs, last_key, counts, passing } = part;
         while merge.valid() {
             let (key, tag, value) = merge.entry();
             if !upper_contains(outputs.end_bound(), key) {
@@ -238,8 +264,14 @@ impl<'a> Merging<'a> {
             let repeats = last_key.is_repeated_by(key);
             match retain.decide(repeats, key, tag) {
                 Decision::Keep(tag) => {
+                    if !self.passable.is_empty() {
+                        *passing = self.pass(passing.take(), merge, repeats, outputs)?;
+                    }
                     outputs.add(repeats, key, tag, value)?;
                     counts.written += 1;
+                    if let Some(passed) = passing.take_if(|passing| passing.next == passing.len) {
+                        outputs.take_values(&passed.table, passed.block)?;
+                    }
                 }
                 Decision::DropOlder => counts.older += 1,
                 Decision::DropRangeDeleted => counts.range_deleted += 1,
@@ -249,6 +281,31 @@ impl<'a> Merging<'a> {
             merge.next()?;
         }
         Ok(None)
+    }
+
+    /// The passing block with the entry that is about to be added: goes on with it, or begins one that will go
+    /// through whole as far as the sources tell.
+    fn pass(
+        &self,
+        passing: Option<Passing>,
+        merge: &Merge<Source>,
+        repeats: bool,
+        outputs: &mut Outputs<'_>,
+    ) -> Result<Option<Passing>> {
+        let Some(cursor) = merge.current().and_then(Source::table_cursor) else { return Ok(None) };
+        let Some((block, at)) = cursor.place() else { return Ok(None) };
+        let number = cursor.block_number();
+        if at > 0 {
+            let goes_on =
+                passing.filter(|p| p.next == at && p.block == number && Arc::ptr_eq(&p.table, cursor.table()));
+            return Ok(goes_on.map(|passing| Passing { next: at + 1, ..passing }));
+        }
+        let is_alone = |other: &Source| block.key(block.len() - 1) < other.key();
+        let may_pass = !repeats
+            && merge.runner_up().is_none_or(is_alone)
+            && self.passable.contains(&cursor.table().meta().number)
+            && outputs.begin_block(block.key(0))?;
+        Ok(may_pass.then(|| Passing { table: cursor.table().clone(), block: number, next: 1, len: block.len() }))
     }
 
     /// Ends the part if nobody wants it any more; waits if it goes too fast.

@@ -11,7 +11,7 @@ use crate::iter::Cursor;
 use crate::key::{KeyRange, Tag, upper_contains};
 use crate::sabotage::{self, Bug};
 use crate::table::block::Block;
-use crate::table::{CursorOptions, TableBuilder, TableWriteOptions};
+use crate::table::{CursorOptions, Table, TableBuilder, TableWriteOptions};
 use crate::tombstone::Fragments;
 use crate::version::{TableFile, TableMeta};
 
@@ -84,6 +84,25 @@ impl<'a> Outputs<'a> {
         let hash = hash_key(key);
         sum.add(hash, tag, value);
         builder.add_hashed(key, hash, tag, value)
+    }
+
+    /// True if a block can begin with `key`, the next to be added.
+    pub fn begin_block(&mut self, key: &[u8]) -> Result<bool> {
+        if self.is_cut_before(key) {
+            self.finish(Some(key))?;
+        }
+        self.builder.as_mut().map_or(Ok(true), |(builder, _)| builder.begin_block(key))
+    }
+
+    /// The entries since then are those of a block of an input, unless a limit came in between: its values are
+    /// stored again as they are (see [`TableBuilder::take_values`]).
+    pub fn take_values(&mut self, table: &Table, block: usize) -> Result<()> {
+        if let Some((builder, _)) = &mut self.builder
+            && builder.take_values(table.stored_values(block)?)?
+        {
+            self.context.metrics.passed_blocks.inc();
+        }
+        Ok(())
     }
 
     /// True if the current output should end before `key`, which is another key than the last.

@@ -17,7 +17,7 @@ use crate::iter::Cursor;
 use crate::key::{FamilyId, SeqNo};
 use crate::metrics::LEVELS;
 use crate::options::Depth;
-use crate::read::testing::{DB_ID, DIR, Random, World, check_view};
+use crate::read::testing::{DB_ID, DIR, Op, Random, World, check_view};
 use crate::sync::Arc;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::tune::Tuning;
@@ -117,7 +117,8 @@ fn apply(version: &Version, outcome: Outcome) -> Version {
 
 #[test]
 fn every_reader_sees_the_same_afterwards() {
-    let (mut cuts, mut splits, mut zeroed, mut dropped, mut ranges_dropped, mut parts) = (0, 0, 0, 0, 0, 0);
+    let (mut cuts, mut splits, mut zeroed, mut dropped, mut ranges_dropped) = (0, 0, 0, 0, 0);
+    let (mut parts, mut passed) = (0, 0);
     for seed in 1..60 {
         let mut random = Random::new(seed);
         let mut world = World::new();
@@ -143,13 +144,51 @@ fn every_reader_sees_the_same_afterwards() {
         }
         let counters = world.metrics.snapshot();
         parts += counters.compaction_splits;
+        passed += counters.passed_blocks;
         cuts += counters.grandparent_cuts;
         splits += counters.range_tombstone_splits;
         dropped += counters.versions_dropped.min(counters.tombstones_dropped).min(counters.range_deleted_entries);
         ranges_dropped += counters.range_tombstones_dropped;
     }
-    assert!(parts > 50, "{parts}");
+    assert!(parts > 50 && passed > 50, "{parts} parts, {passed} passed blocks");
     assert!(cuts > 0 && splits > 0 && zeroed > 0 && dropped > 0 && ranges_dropped > 0);
+}
+
+/// Long values are stored again as they are, under every codec, where a table was written as the new one is; their
+/// neighbours, older versions and tombstones are not in the way.
+#[test]
+fn blocks_of_long_values_pass() {
+    use crate::options::{Codec, Compression};
+    for codec in [Codec::None, Codec::Lz4, Codec::Zstd { level: 3 }] {
+        let mut world = World::new();
+        world.options = world.options.compression(Compression::all(codec));
+        let mut random = Random::new(11);
+        for n in 0..200u64 {
+            let text = (0..120).map(|_| ["lignite ", "coal ", "peat "][random.below(3) as usize]).collect::<String>();
+            world.history.push(Op::Put(format!("key {:03}", n * 77 % 150).into_bytes(), text.into_bytes()));
+        }
+        world.history.push(Op::Delete(b"key 077".to_vec()));
+        let lower = world.tables(1, 120, 3, usize::MAX);
+        let upper = world.tables(120, world.last_seq() + 1, 0, usize::MAX);
+        let version = Version::new().apply(&[lower, upper].concat(), &[]).unwrap();
+        let newest = version.seq_max();
+        for depth in [Depth::Bottom, Depth::Young] {
+            let before = world.metrics.snapshot();
+            let plan = Plan { depth, ..plan(&version, 0, 3, 64 << 10) };
+            let outcome = execute(&world, &plan, newest, &[], &|| false, 1).unwrap();
+            let passed = world.metrics.snapshot().passed_blocks - before.passed_blocks;
+            assert!(passed > 50, "{codec} {depth:?}: {passed} blocks");
+            let view = world.view(Vec::new(), &apply(&version, outcome));
+            check_view(&world, &view, newest, &mut random, &format!("{codec}"));
+        }
+        // Under another codec nothing passes.
+        let other = if codec == Codec::Lz4 { Codec::Snappy } else { Codec::Lz4 };
+        world.options = world.options.clone().compression(Compression::all(other));
+        let before = world.metrics.snapshot();
+        let outcome = execute(&world, &plan(&version, 0, 3, 64 << 10), newest, &[], &|| false, 1).unwrap();
+        assert_eq!(world.metrics.snapshot().passed_blocks, before.passed_blocks);
+        check_view(&world, &world.view(Vec::new(), &apply(&version, outcome)), newest, &mut random, "other codec");
+    }
 }
 
 /// The same tables, whether merged in one go or in parts, but for where they are cut.

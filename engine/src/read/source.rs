@@ -27,10 +27,16 @@ impl Source {
     /// The block it stands in, and where; none in a memtable and while invalid.
     #[inline]
     pub fn block(&self) -> Option<(&Block, usize)> {
+        self.table_cursor()?.place()
+    }
+
+    /// The cursor over the table it stands in; none in a memtable and while invalid.
+    #[inline]
+    pub fn table_cursor(&self) -> Option<&TableCursor> {
         match self {
             Source::Memtable(_) => None,
-            Source::Table(cursor) => cursor.place(),
-            Source::Level(cursor) => cursor.cursor.as_ref()?.place(),
+            Source::Table(cursor) => Some(cursor),
+            Source::Level(cursor) => cursor.cursor.as_ref(),
         }
     }
 

@@ -9,8 +9,11 @@
 //!                     (filter, veto; in order)     (any thread)  (checksums; in order)
 //! ```
 //!
-//! Always true: the bytes of a table depend on its entries, options and identity alone, not on who compressed
-//! which block when. So under slow codecs blocks wait in line between closing and sealing, up to a bound that
+//! Where a compaction finds all entries of one block of an input again in its output, and the block was stored as
+//! it would be now, its values are taken over as they are stored ([`TableBuilder::take_values`]).
+//!
+//! Always true: the bytes of a table depend on its entries, options, identity and such blocks alone, not on who
+//! compressed which block when. So under slow codecs blocks wait in line between closing and sealing, up to a bound that
 //! counts blocks and bytes, also where nobody helps; and all that is decided, filters, vetoes and the estimated
 //! size, is decided from the blocks that were sealed at that count.
 
@@ -23,7 +26,7 @@ use crate::coding::shared_prefix_len;
 use crate::error::{Error, ErrorKind, Result};
 use crate::field::UnknownFields;
 use crate::filename::FileName;
-use crate::frame::{self, Codec, Dictionary, Filter, FrameHandle, FrameOptions, PART_LEN_MAX, Unsealed};
+use crate::frame::{self, Codec, Dictionary, Filter, FrameHandle, FrameOptions, PART_LEN_MAX, StoredValues, Unsealed};
 use crate::fs::{File, Fs};
 use crate::header::{FileHeader, FileKind};
 use crate::key::{SeqNo, Tag, check_key, check_value};
@@ -181,6 +184,8 @@ pub struct TableBuilder<'a> {
     pending: Vec<u8>,
     hasher: FileHasher,
     block: BlockBuilder,
+    /// The values of the block that is being built, as they are stored elsewhere; it gets no more entries then.
+    known: Option<StoredValues>,
     /// Closed blocks on their way, where the codecs are slow enough for that.
     line: Option<Line<Encoding>>,
     in_line: InLine,
@@ -261,6 +266,7 @@ impl<'a> TableBuilder<'a> {
             pending,
             hasher: FileHasher::new(),
             block: BlockBuilder::new(),
+            known: None,
             line,
             in_line: InLine::default(),
             blocks: Vec::new(),
@@ -314,7 +320,8 @@ impl<'a> TableBuilder<'a> {
             check_key(key)?;
             self.hashes.push(hash);
         }
-        if self.block.is_full_for(key.len() - shared, key.len(), value.len(), self.options.block_size) {
+        let block_size = self.options.block_size;
+        if self.known.is_some() || self.block.is_full_for(key.len() - shared, key.len(), value.len(), block_size) {
             self.close_block(Some(key))?;
         }
         self.block.add(if self.block.is_empty() { 0 } else { shared }, key, tag, value);
@@ -329,6 +336,31 @@ impl<'a> TableBuilder<'a> {
         self.properties.raw_key_bytes += key.len() as u64;
         self.properties.raw_value_bytes += value.len() as u64;
         Ok(())
+    }
+
+    /// True if a new block may begin here: none has begun, or one that is nearly full, which is closed then in front
+    /// of `next`.
+    pub fn begin_block(&mut self, next: &[u8]) -> Result<bool> {
+        if self.block.is_empty() {
+            return Ok(true);
+        }
+        if self.known.is_none() && self.block.size() < self.options.block_size / 4 * 3 {
+            return Ok(false);
+        }
+        self.close_block(Some(next)).map(|()| true)
+    }
+
+    /// Offers the values of the block that is being built as a table has stored them that was written with the same
+    /// options. They are taken if they are those that were added, and the block ends with them; true if so.
+    pub fn take_values(&mut self, values: StoredValues) -> Result<bool> {
+        let part = values.part();
+        // Filters are looked for anew now and then, and a dictionary is the first wherever there is one.
+        let may_stay = part.filter()?.is_none() && part.dictionary.is_none_or(|n| n == 0);
+        let is_taken = may_stay && values.holds(self.block.values());
+        if is_taken {
+            self.known = Some(values);
+        }
+        Ok(is_taken)
     }
 
     /// Sets the table's range tombstones. They count for its bounds.
@@ -472,7 +504,12 @@ impl<'a> TableBuilder<'a> {
             Some(next) => index::separator(&self.last_key, next),
             None => self.last_key.clone(),
         };
-        let (frame, verdicts) = self.decide(&keys, &values).map_err(|e| self.at_end(e))?;
+        let known = self.known.take();
+        let decided = match &known {
+            Some(known) => self.decide_beside(&keys, known),
+            None => self.decide(&keys, &values),
+        };
+        let (frame, verdicts) = decided.map_err(|e| self.at_end(e))?;
         let expected_len = match self.sealed_raw {
             0 => (keys.len() + values.len()) as u64,
             raw => (u128::from(self.sealed_stored) * (keys.len() + values.len()) as u128 / u128::from(raw)) as u64,
@@ -481,6 +518,7 @@ impl<'a> TableBuilder<'a> {
             frame,
             keys,
             values,
+            known,
             stored,
             closed: Closed { entries, seq_min, seq_max, last_key, verdicts, expected_len },
             metrics: self.metrics.clone(),
@@ -535,6 +573,18 @@ impl<'a> TableBuilder<'a> {
                 self.metrics.levels[self.level].codecs[codec_slot(codec.id())].vetoed_parts.inc();
                 *codec = Codec::None;
             }
+        }
+        Ok((frame, [keys_verdict, values_verdict]))
+    }
+
+    /// The same where it is known how the values are stored.
+    fn decide_beside(&mut self, keys: &[u8], values: &StoredValues) -> Result<(FrameOptions, [Verdict; 2])> {
+        let is_raw = values.part().codec == Codec::None.id();
+        let values_verdict = if is_raw { Verdict::Raw } else { Verdict::Compress };
+        let mut frame = self.frame.clone();
+        let keys_verdict = self.vetoes[0].judge(&self.frame, frame.keys, keys)?;
+        if keys_verdict == Verdict::Raw {
+            frame.keys = Codec::None;
         }
         Ok((frame, [keys_verdict, values_verdict]))
     }

@@ -83,6 +83,12 @@ impl TableCursor {
         Some((self.block.as_ref()?, self.at))
     }
 
+    /// The number of the block it stands in. Only while valid.
+    #[inline]
+    pub fn block_number(&self) -> usize {
+        self.number
+    }
+
     /// Moves to entry `at` of the block it stands in, which has one. Does nothing when invalid.
     pub fn move_in_block(&mut self, at: usize) {
         debug_assert!(self.block.as_ref().is_none_or(|block| at < block.len()));

@@ -3,7 +3,7 @@
 
 use crate::clock::Clock;
 use crate::error::Result;
-use crate::frame::{self, Codec, FrameOptions, Meter, Unsealed};
+use crate::frame::{self, Codec, FrameOptions, Meter, StoredValues, Unsealed};
 use crate::key::SeqNo;
 use crate::metrics::FamilyMetrics;
 use crate::sync::Arc;
@@ -61,6 +61,8 @@ pub struct Encoding {
     pub keys: Vec<u8>,
     /// The raw values part.
     pub values: Vec<u8>,
+    /// The values part as it is to be stored, if that is known.
+    pub known: Option<StoredValues>,
     /// Both parts as stored, once the task has run.
     pub stored: Vec<u8>,
     /// What is known without compressing it.
@@ -78,7 +80,8 @@ pub struct Encoding {
 impl Encoding {
     /// How long it will take.
     pub fn nanos(&self) -> u64 {
-        encode_nanos(self.frame.keys, self.keys.len()) + encode_nanos(self.frame.values, self.values.len())
+        let values = if self.known.is_some() { 0 } else { encode_nanos(self.frame.values, self.values.len()) };
+        encode_nanos(self.frame.keys, self.keys.len()) + values
     }
 
     /// Bytes of both parts before compression.
@@ -89,7 +92,10 @@ impl Encoding {
     /// Appends both parts as stored to `out`.
     pub fn compress(&self, out: &mut Vec<u8>) -> Result<Unsealed> {
         let meter = Meter { clock: &*self.clock, level: &self.metrics.levels[self.level] };
-        frame::compress(&self.frame, &self.keys, &self.values, Some(meter), out)
+        match &self.known {
+            Some(known) => frame::compress_beside(&self.frame, &self.keys, known, Some(meter), out),
+            None => frame::compress(&self.frame, &self.keys, &self.values, Some(meter), out),
+        }
     }
 }
 

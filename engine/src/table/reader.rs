@@ -17,7 +17,7 @@ use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::field::UnknownFields;
 use crate::filename::FileName;
-use crate::frame::{Dictionary, Frame, FrameHandle, Meter};
+use crate::frame::{Dictionary, Frame, FrameHandle, Meter, StoredValues};
 use crate::fs::{File, Fs, read_exact_at};
 use crate::header::{FileHeader, FileKind, HEADER_LEN};
 use crate::key::{SeqNo, Tag};
@@ -199,6 +199,12 @@ impl Table {
             }
             Ok(shortest)
         })
+    }
+
+    /// The values part of a block as it is stored.
+    pub fn stored_values(&self, number: usize) -> Result<StoredValues> {
+        let handle = self.index.handle(number);
+        self.read_frame(handle, |table, bytes| Ok(table.open_frame(handle, bytes)?.stored_values()))
     }
 
     /// Roughly how many bytes of the file lie before `key`.

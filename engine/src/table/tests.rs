@@ -119,6 +119,33 @@ fn codecs() -> [Codec; 5] {
     [Codec::None, Codec::Lz4, Codec::Snappy, Codec::Zstd { level: 1 }, Codec::Brotli { quality: 2 }]
 }
 
+/// Values that are taken over as they are stored must be those that were added.
+#[test]
+fn values_taken_over_are_held_to_what_was_added() {
+    for codec in [Codec::None, Codec::Lz4, Codec::Zstd { level: 3 }] {
+        let fs = fs();
+        let value = |c: u8| format!("{}{}", "x".repeat(300), char::from(c).to_string().repeat(400)).into_bytes();
+        let entry = |n: u8| (vec![n], Tag::new(5, Kind::Put), value(n));
+        let entries: Vec<Entry> = (b'a'..b'f').map(entry).collect();
+        let table = |meta: &TableMeta| Table::open(&fs, Path::new(DIR), meta, &context(None)).unwrap();
+        let source = table(&write(&fs, options(codec), &entries, &Fragments::default()));
+        let (metrics, clock) = (Arc::new(FamilyMetrics::default()), Arc::new(ManualClock::new()));
+        let mut builder =
+            TableBuilder::create(&fs, Path::new(DIR), 8, DB_ID, options(codec), 0, metrics, 1, clock).unwrap();
+        for (n, (key, tag, value)) in entries.iter().enumerate() {
+            assert!(builder.begin_block(key).unwrap());
+            builder.add(key, *tag, value).unwrap();
+            assert!(!builder.take_values(source.stored_values((n + 1) % entries.len()).unwrap()).unwrap());
+            assert!(builder.take_values(source.stored_values(n).unwrap()).unwrap());
+        }
+        let copy = table(&builder.finish().unwrap());
+        assert_eq!(copy.index().len(), entries.len());
+        for (n, (_, _, value)) in entries.iter().enumerate() {
+            assert_eq!(copy.read_block(n).unwrap().value(0), value);
+        }
+    }
+}
+
 #[test]
 fn tables_read_like_a_sorted_list_under_every_codec() {
     for (round, codec) in codecs().into_iter().enumerate() {
