@@ -823,6 +823,22 @@ pub fn owed_bytes(family: &Family) -> u64 {
     view.version.tables().filter(|(_, t)| t.meta.owes_codec).map(|(_, t)| t.meta.size).sum()
 }
 
+/// Writes a table, and meanwhile syncs what the log has until now: it has to be durable as far as the table goes
+/// before the table counts, and little is left to wait for then.
+fn beside_log<T: Send>(store: &Store, write: impl Fn() -> Result<T> + Sync) -> Result<T> {
+    let run = |is_table: bool| {
+        if is_table {
+            return Some(write());
+        }
+        // A log that failed fails again where it has to be durable.
+        let _ = store.log().and_then(|log| log.sync_ahead().inspect_err(|e| store.poison(e)));
+        None
+    };
+    let done = sync::in_parallel("lignite-log", vec![true, false], run);
+    let lost = || Error::new(ErrorKind::Background, "a flush has no outcome");
+    done.into_iter().flatten().next().unwrap_or_else(|| Err(lost()))
+}
+
 fn run_flush(store: &Arc<Store>, family: &Arc<Family>) -> Result<()> {
     let memtables = family.sealed();
     if memtables.is_empty() || family.is_dropped() {
@@ -834,7 +850,8 @@ fn run_flush(store: &Arc<Store>, family: &Arc<Family>) -> Result<()> {
     let cancelled = || false;
     let context = job_context(store, family, &options, &next_file, &cancelled);
     let named = |e: Error| e.with_column_family(&*family.name());
-    let meta = store.with_reserve(|| flush::run(&context, &memtables)).map_err(named)?;
+    let write = || store.with_reserve(|| flush::run(&context, &memtables));
+    let meta = if store.is_stepped() { write() } else { beside_log(store, write) }.map_err(named)?;
     let bytes: u64 = memtables.iter().map(|m| m.size() as u64).sum();
     let edit =
         VersionEdit { added: meta.iter().map(|m| (family.id, 0, m.clone())).collect(), ..VersionEdit::default() };

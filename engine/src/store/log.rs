@@ -477,15 +477,46 @@ impl LiveLog {
         self.sync_to(self.end())
     }
 
+    /// Lets the device have what was appended so far, unless somebody does just now: the next sync finds little left
+    /// to do. Nothing is durable by this, since names are left out: the directory is synced by whoever needs it to
+    /// be, and by nobody beside.
+    pub fn sync_ahead(&self) -> Result<()> {
+        let mut state = self.state.lock();
+        if state.syncing || state.failed.is_some() {
+            return Ok(());
+        }
+        // Nobody else may sync meanwhile: a failure is told once, to one of them.
+        state.syncing = true;
+        self.refresh(&mut state);
+        let work: Vec<Unsynced> = state.unsynced.iter().cloned().collect();
+        drop(state);
+        let outcome = work.iter().try_for_each(|segment| self.sync_data(segment));
+        let mut state = self.state.lock();
+        state.syncing = false;
+        if let Err(e) = &outcome {
+            state.failed = Some(e.clone());
+            self.has_failed.store(true, Ordering::Release);
+        }
+        let here = self.settle(&mut state);
+        self.synced.notify_all();
+        drop(state);
+        run_callbacks(here);
+        outcome
+    }
+
+    fn sync_data(&self, segment: &Unsynced) -> Result<()> {
+        let path = FileName::Wal(segment.number).path(&self.dir);
+        self.metrics.log_syncs.inc();
+        segment.file.sync_data().map_err(|e| poison(Error::io("sync the log", &path, e)))
+    }
+
     fn sync_segments(&self, segments: &[Unsynced]) -> Result<()> {
         let newest = segments.last().map(|s| s.number);
         for segment in segments {
             if sabotage::is(Bug::RotateWithoutSync) && Some(segment.number) != newest {
                 continue;
             }
-            let path = FileName::Wal(segment.number).path(&self.dir);
-            self.metrics.log_syncs.inc();
-            segment.file.sync_data().map_err(|e| poison(Error::io("sync the log", &path, e)))?;
+            self.sync_data(segment)?;
             if !segment.named {
                 self.fs.sync_dir(&self.dir).map_err(|e| poison(Error::io("sync the directory", &self.dir, e)))?;
             }
