@@ -109,8 +109,8 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use db::{
     Advice, Builder, ColumnFamily, Commit, CompareOptions, Comparison, CompressionReport, Cursor, DamagedFile, Db,
     DictionaryUse, Entry, FamilyStats, Health, IngestReport, Iter, LevelStats, LogStats, ManifestStats, MemoryStats,
-    Reader, RecompressDictionary, RecompressOptions, RecompressProgress, RecompressReport, Snapshot, SnapshotStats,
-    Stats, TableInfo, TrainedDictionary, WriteBatch,
+    Reader, RecompressDictionary, RecompressOptions, RecompressPlan, RecompressProgress, RecompressReport, Snapshot,
+    SnapshotStats, Stats, TableInfo, TrainedDictionary, WriteBatch,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use event::{Event, EventListener};

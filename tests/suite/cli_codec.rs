@@ -228,8 +228,17 @@ fn a_family_moves_to_another_codec_and_back_with_every_record() {
         ("none", vec![]),
     ] {
         let args = [&["recompress", "db", "--cf", "words", "--codec", codec, "--json"][..], &more].concat();
+        let dry_run = || {
+            let before = bench.json(&["tree", "db", "--tables", "--json"]);
+            let plan = bench.json(&[&args[..], &["--dry-run"]].concat());
+            assert_eq!(bench.json(&["tree", "db", "--tables", "--json"]), before, "{codec}: a dry run writes nothing");
+            assert!(plan["dry_run"] == true && plan["bytes_after"].is_null(), "{plan}");
+            (plan["tables_rewritten"].clone(), plan["tables_kept"].clone())
+        };
+        assert_eq!(dry_run(), (Value::from(1), Value::from(0)), "{codec}");
         let done = bench.json(&args);
         assert_eq!((&done["tables_rewritten"], &done["tables_kept"]), (&Value::from(1), &Value::from(0)), "{done}");
+        assert_eq!(dry_run(), (Value::from(0), Value::from(1)), "{codec}");
         assert_eq!(export(&bench), before, "{codec}");
         bench.ok(&["check", "db", "--deep"]);
         if !more.contains(&"words.dict") {

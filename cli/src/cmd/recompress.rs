@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::shape::OptionsDocument;
 use crate::args::{CompressionOptions, FamilyArg, FormatArgs, parse_dictionary};
-use crate::context::{Context, close, open_write};
+use crate::context::{Context, close, open_read, open_write};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::interrupt::{self, Polling};
 use crate::output::{self, Cell, Report, Table};
@@ -19,7 +19,7 @@ use crate::units::Rate;
 /// takes. Ended by Ctrl-C, what was moved stays; the same command goes on with the rest.
 #[derive(clap::Args)]
 #[command(before_help = "Examples:
-  lignite recompress DB --cf packages --codec zstd:3+dict
+  lignite recompress DB --cf packages --codec zstd:3+dict --dry-run
   lignite recompress DB --cf packages --codec lz4hc:9 --block-size 4KiB --rate 100MB/s --workers 2")]
 pub struct Args {
     /// The database.
@@ -37,6 +37,9 @@ pub struct Args {
     /// Tables that are moved at a time.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     workers: u16,
+    /// Say what would be written anew, and write nothing.
+    #[arg(long)]
+    dry_run: bool,
     #[command(flatten)]
     format: FormatArgs,
 }
@@ -47,12 +50,15 @@ struct Document {
     path: String,
     cf: String,
     options: OptionsDocument,
+    dry_run: bool,
+    /// Of a dry run: that would be.
     tables_rewritten: u64,
+    bytes_rewritten: Option<u64>,
     tables_kept: u64,
     bytes_before: u64,
-    bytes_after: u64,
+    bytes_after: Option<u64>,
     dictionary_bytes: Option<u64>,
-    nanos: u64,
+    nanos: Option<u64>,
 }
 
 /// Moves it.
@@ -70,7 +76,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     // Found wrong before the database is opened for writing.
     args.compression.apply(CfOptions::new())?;
 
-    let db = open_write(&args.db)?;
+    let db = if args.dry_run { open_read(&args.db)? } else { open_write(&args.db)? };
     let family = db.column_family(&args.family.cf)?;
     let mut options = family.options();
     if let Some(policy) = policy {
@@ -83,6 +89,31 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     wanted.rate = args.rate.map_or(0, |Rate(rate)| rate);
     wanted.workers = usize::from(args.workers);
 
+    if args.dry_run {
+        let plan = family.plan_recompress(&wanted)?;
+        context.note(&format!(
+            "{} of {} would be written anew, {} of keys and values; {} are so already",
+            output::count(plan.tables),
+            output::counted(plan.tables + plan.tables_kept, "table"),
+            output::bytes(plan.bytes),
+            output::count(plan.tables_kept)
+        ));
+        let document = Document {
+            schema: "lignite.recompress/1",
+            path: args.db.display().to_string(),
+            cf: args.family.cf.clone(),
+            options: OptionsDocument::of(&wanted.options),
+            dry_run: true,
+            tables_rewritten: plan.tables,
+            bytes_rewritten: Some(plan.stored_bytes),
+            tables_kept: plan.tables_kept,
+            bytes_before: plan.bytes_before,
+            bytes_after: None,
+            dictionary_bytes: None,
+            nanos: None,
+        };
+        return print(&wanted.options, document, args, context);
+    }
     let mut progress = context.progress("recompress", None);
     let polling = Polling::begin();
     let mut tables = (0, 0);
@@ -123,30 +154,36 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     if is_wanted && done.dictionary_len == 0 && done.tables_rewritten + done.tables_kept > 0 {
         context.note("without a dictionary: one would save too little here, or there is too little to make it of");
     }
-    let dictionary_bytes = Some(done.dictionary_len).filter(|len| *len > 0);
-    let mut table =
-        Table::new(&["cf", "codec", "tables_rewritten", "tables_kept", "bytes_before", "bytes_after", "dictionary"]);
-    table.row(vec![
-        Cell::text(&args.family.cf),
-        Cell::text(options.compression.to_string()),
-        Cell::Count(done.tables_rewritten),
-        Cell::Count(done.tables_kept),
-        Cell::Bytes(done.bytes_before),
-        Cell::Bytes(done.bytes_after),
-        dictionary_bytes.map_or(Cell::Empty, Cell::Bytes),
-    ]);
     let document = Document {
         schema: "lignite.recompress/1",
         path: args.db.display().to_string(),
         cf: args.family.cf.clone(),
         options: OptionsDocument::of(&options),
+        dry_run: false,
         tables_rewritten: done.tables_rewritten,
+        bytes_rewritten: None,
         tables_kept: done.tables_kept,
         bytes_before: done.bytes_before,
-        bytes_after: done.bytes_after,
-        dictionary_bytes,
-        nanos: took.as_nanos() as u64,
+        bytes_after: Some(done.bytes_after),
+        dictionary_bytes: Some(done.dictionary_len).filter(|len| *len > 0),
+        nanos: Some(took.as_nanos() as u64),
     };
+    print(&options, document, args, context)
+}
+
+fn print(options: &CfOptions, document: Document, args: &Args, context: &Context) -> Outcome {
+    let mut table =
+        Table::new(&["cf", "codec", "tables_rewritten", "tables_kept", "bytes_before", "bytes_after", "dictionary"]);
+    let bytes = |n: Option<u64>| n.map_or(Cell::Empty, Cell::Bytes);
+    table.row(vec![
+        Cell::text(&document.cf),
+        Cell::text(options.compression.to_string()),
+        Cell::Count(document.tables_rewritten),
+        Cell::Count(document.tables_kept),
+        Cell::Bytes(document.bytes_before),
+        bytes(document.bytes_after),
+        bytes(document.dictionary_bytes),
+    ]);
     context.output().report(args.format.get(), &Report::new(document, table))?;
     Ok(Exit::Done)
 }

@@ -16,7 +16,7 @@ use crate::table::{Table, TableWriteOptions};
 use crate::tune::compare::{Compared, Wanted, compare};
 use crate::tune::measure::{Candidate, Measured};
 use crate::tune::sample::Sample;
-use crate::tune::{self, Request, objective};
+use crate::tune::{self, Request, Tuning, objective};
 use crate::worker;
 
 /// What [`ColumnFamily::compare`] samples and tries.
@@ -143,6 +143,22 @@ pub struct RecompressProgress {
     pub bytes_done: u64,
     /// Bytes of keys and values to read in all.
     pub bytes: u64,
+}
+
+/// What a recompression would do.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct RecompressPlan {
+    /// Tables that would be written anew.
+    pub tables: u64,
+    /// Bytes of keys and values in them.
+    pub bytes: u64,
+    /// What they take as files.
+    pub stored_bytes: u64,
+    /// Tables that are there already.
+    pub tables_kept: u64,
+    /// Bytes of all tables of the family.
+    pub bytes_before: u64,
 }
 
 /// What a recompression did.
@@ -332,7 +348,7 @@ impl ColumnFamily {
         self.flush()?;
         let bytes_before = self.family.view().version.total_size();
         let limits = Arc::new(Limits::new(options.rate));
-        let orders = Arc::new(self.orders(options, &limits)?);
+        let orders = Arc::new(self.orders(options, &limits, &self.family.tuning)?);
         // What lies in level 0 may overlap in any way; it becomes tables of the base level, by the new options.
         let young_stays = self.tables_at(0)?.iter().all(|table| orders.is_served(Depth::Young, table));
         if !young_stays {
@@ -367,6 +383,41 @@ impl ColumnFamily {
             dictionary_len: orders.bottom.write.dictionary.as_ref().map_or(0, |d| d.bytes().len() as u64),
             cancelled: limits.cancelled.load(Ordering::Relaxed),
         })
+    }
+
+    /// What [`ColumnFamily::recompress`] would do with the tables that there are, without doing any of it. Opens every
+    /// table, and looks at some blocks where the codec is to be chosen or a dictionary made.
+    ///
+    /// ```
+    /// use lignite::{CfOptions, Compression, Db, RecompressOptions};
+    ///
+    /// let db = Db::temporary()?;
+    /// let family = db.default_family();
+    /// family.put("key", "value")?;
+    /// family.compact()?;
+    /// let wanted = RecompressOptions::new(CfOptions::new().compression(Compression::snappy()));
+    /// assert_eq!(family.plan_recompress(&wanted)?.tables, 1);
+    /// family.recompress(&wanted, &mut |_| true)?;
+    /// assert_eq!(family.plan_recompress(&wanted)?.tables, 0);
+    /// # Ok::<(), lignite::Error>(())
+    /// ```
+    pub fn plan_recompress(&self, options: &RecompressOptions) -> Result<RecompressPlan> {
+        self.family.check_open()?;
+        let orders = self.orders(options, &Arc::default(), &Tuning::default())?;
+        let view = self.family.view();
+        let shape = picker::shape(&view.version, &self.family.options());
+        let mut plan = RecompressPlan { bytes_before: view.version.total_size(), ..RecompressPlan::default() };
+        for (level, file) in view.version.tables() {
+            let table = self.inner.store.context.tables.get_at(file, &self.family.metrics, level)?;
+            if orders.is_served(shape.depth(level), &table) {
+                plan.tables_kept += 1;
+            } else {
+                plan.tables += 1;
+                plan.bytes += file.meta.raw_bytes;
+                plan.stored_bytes += file.meta.size;
+            }
+        }
+        Ok(plan)
     }
 
     fn run(&self, work: &Arc<Work>, workers: usize, mut tell: impl FnMut(u64) -> bool) -> Result<()> {
@@ -507,8 +558,8 @@ impl ColumnFamily {
         Ok((Sample::of(&entries)?, bytes, 0))
     }
 
-    /// How tables of each depth are to be written.
-    fn orders(&self, options: &RecompressOptions, limits: &Arc<Limits>) -> Result<Orders> {
+    /// How tables of each depth are to be written, with what `tuning` finds out about them anew.
+    fn orders(&self, options: &RecompressOptions, limits: &Arc<Limits>, tuning: &Tuning) -> Result<Orders> {
         let given = match &options.dictionary {
             RecompressDictionary::Auto => None,
             RecompressDictionary::Bytes(bytes) => {
@@ -516,7 +567,6 @@ impl ColumnFamily {
             }
         };
         let inputs = self.all_tables()?;
-        let tuning = &self.family.tuning;
         tuning.forget();
         let order = |depth: Depth| {
             let mut write = tuning.table_options(&Request {

@@ -24,7 +24,7 @@ pub use builder::Builder;
 pub use commit::Commit;
 pub use compression::{
     Advice, CompareOptions, Comparison, CompressionReport, DictionaryUse, RecompressDictionary, RecompressOptions,
-    RecompressProgress, RecompressReport, TrainedDictionary,
+    RecompressPlan, RecompressProgress, RecompressReport, TrainedDictionary,
 };
 pub use family::ColumnFamily;
 pub use handle::Db;
