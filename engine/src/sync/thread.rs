@@ -31,7 +31,7 @@ impl JoinHandle {
     }
 }
 
-/// Starts a named thread: the only place of the engine that does.
+/// Starts a named thread. This and [`in_parallel`] are the only places of the engine that do.
 pub fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle> {
     let builder = std::thread::Builder::new().name(name.to_string());
     #[cfg(feature = "sim")]
