@@ -27,25 +27,15 @@ pub fn run(context: &JobContext<'_>, memtables: &[Arc<Memtable>]) -> Result<Opti
         return Ok(None);
     }
     let number = (context.next_file)();
-    let mut builder = TableBuilder::create(
-        context.fs,
-        context.dir,
-        number,
-        context.db_id,
-        context.tuning.table_options(&Request {
-            options: context.options,
-            depth: Depth::Young,
-            zeroed: false,
-            inputs: &[],
-            clock: &*context.clock,
-            pressed: context.pressed,
-        }),
-        context.clock.unix_seconds(),
-        context.family.clone(),
-        0,
-        context.clock.clone(),
-    )?;
-    builder.assist(context.tables.pool(), context.metrics);
+    let options = context.tuning.table_options(&Request {
+        options: context.options,
+        depth: Depth::Young,
+        zeroed: false,
+        inputs: &[],
+        clock: &*context.clock,
+        pressed: context.pressed,
+    });
+    let mut builder = context.create_table(number, options, 0)?;
     let mut retain = Retain::new(&context.snapshots, context.visible, false, &tombstones);
     let outcome = fill(context, &mut merge, &mut retain, &mut builder);
     if let Err(e) = outcome {

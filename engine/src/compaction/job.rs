@@ -11,6 +11,7 @@ use crate::metrics::{FamilyMetrics, Metrics};
 use crate::options::CfOptions;
 use crate::sync::Arc;
 use crate::sync::atomic::Ordering;
+use crate::table::{TableBuilder, TableWriteOptions};
 use crate::tables::Tables;
 use crate::tune::Tuning;
 
@@ -65,6 +66,25 @@ pub struct JobContext<'a> {
     pub cancelled: &'a (dyn Fn() -> bool + Sync),
     /// Other threads, for large jobs.
     pub helpers: &'a dyn Helpers,
+}
+
+impl<'a> JobContext<'a> {
+    /// Begins table `number` of a level; workers of the pool may help with slow codecs.
+    pub fn create_table(&self, number: u64, options: TableWriteOptions, level: usize) -> Result<TableBuilder<'a>> {
+        let mut builder = TableBuilder::create(
+            self.fs,
+            self.dir,
+            number,
+            self.db_id,
+            options,
+            self.clock.unix_seconds(),
+            self.family.clone(),
+            level,
+            self.clock.clone(),
+        )?;
+        builder.assist(self.tables.pool(), self.metrics);
+        Ok(builder)
+    }
 }
 
 /// Makes the names of new tables durable. A failure is `Poisoned`: nobody knows which names of which

@@ -138,18 +138,7 @@ impl<'a> Outputs<'a> {
     fn begin(&mut self) -> Result<()> {
         let context = self.context;
         let number = (context.next_file)();
-        let mut builder = TableBuilder::create(
-            context.fs,
-            context.dir,
-            number,
-            context.db_id,
-            self.how.options.clone(),
-            context.clock.unix_seconds(),
-            context.family.clone(),
-            self.plan.to_level,
-            context.clock.clone(),
-        )?;
-        builder.assist(context.tables.pool(), context.metrics);
+        let builder = context.create_table(number, self.how.options.clone(), self.plan.to_level)?;
         self.begun.push(number);
         self.builder = Some((builder, Sum::default()));
         Ok(())
