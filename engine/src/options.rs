@@ -90,11 +90,12 @@ pub struct Options {
     /// Bytes of memory for block cache, indexes, filters and memtables together. Memtables take at
     /// most half. Default: 256 MiB. More is faster as long as the machine has it.
     pub memory_budget: usize,
-    /// A memtable is sealed at this many bytes, or earlier when the budget is short. Default:
-    /// 64 MiB. Larger ones make fewer, larger tables and a longer replay.
+    /// A memtable is sealed at this many bytes, or earlier when those of all families together take an eighth of the
+    /// budget. Default: 32 MiB. Larger ones make fewer, larger tables, more memory in use and longer waits while one is
+    /// flushed.
     pub memtable_size: usize,
     /// Bytes of log that may be needed for replay; past it the family that pins the oldest segment
-    /// is flushed. Default: four memtables. Bounds the time of the next open after a crash.
+    /// is flushed. Default: 256 MiB, eight memtables. Bounds the time of the next open after a crash.
     pub log_size_max: u64,
     /// Size at which a log segment is closed and the next begun. Default: 32 MiB.
     pub log_segment_size: u64,
@@ -124,7 +125,7 @@ impl Default for Options {
             reserve_size: 16 << 20,
             log_recovery: LogRecovery::Strict,
             memory_budget: 256 << 20,
-            memtable_size: 64 << 20,
+            memtable_size: 32 << 20,
             log_size_max: 256 << 20,
             log_segment_size: 32 << 20,
             log_mode: LogMode::Auto,
@@ -450,7 +451,7 @@ pub struct CfOptions {
     pub filter: FilterPolicy,
     /// Target size of a table, in bytes on disk. Default: 64 MiB.
     pub table_size: u64,
-    /// Level 0 is compacted when it has this many tables. Default: 4.
+    /// Level 0 is compacted when it has this many tables, or fewer when nothing else is to be done. Default: 8.
     pub level0_trigger: usize,
     /// Target size of the base level, the one below level 0. Default: 256 MiB.
     pub base_level_size: u64,
@@ -471,7 +472,7 @@ impl Default for CfOptions {
             objective: None,
             filter: FilterPolicy::Auto { bits_per_key: 10 },
             table_size: 64 << 20,
-            level0_trigger: 4,
+            level0_trigger: 8,
             base_level_size: 256 << 20,
             fan_out: 10,
             tombstone_percent: 50,

@@ -374,7 +374,7 @@ fn a_damaged_block_is_named_and_left_alone() {
     assert_eq!(outcomes.iter().filter(|ok| !**ok).count(), 1);
     assert!(!outcomes[outcomes.len() - 1], "a scan over damage ended like any other");
     // Writes call for compactions of that table: one is tried, no more.
-    for n in 0..1000 {
+    for n in 0..2500 {
         db.put(key(n), value(n)).unwrap();
     }
     db.flush().unwrap();

@@ -863,9 +863,9 @@ mod tests {
             "snapshot db=00000000000000000000000000000005 features=[blob,merge] next_file=10 next_family=3 last_seq=300 \
              log_first=4 created=1700000000 log_synced=4:1000 creator=\"lignite 0.1.0\" create(2 \"logs\" at=40 \
              compression=lz4/lz4hc:12/zstd:-7 keys brotli:11 min_saving=16 block=auto filter=bloom:12 table=67108864 \
-             level0=4 base=268435456 fan_out=10 tombstones=50% dictionary=auto:65536) drop(1) rename(2 \"old\") options(2 \
+             level0=8 base=268435456 fan_out=10 tombstones=50% dictionary=auto:65536) drop(1) rename(2 \"old\") options(2 \
              compression=lz4/lz4hc:12/zstd:-7 keys brotli:11 min_saving=16 block=auto filter=bloom:12 table=67108864 \
-             level0=4 base=268435456 fan_out=10 tombstones=50% dictionary=auto:65536) flushed(0 250) flushed(2 300) add(0 level=0 table 7 \
+             level0=8 base=268435456 fan_out=10 tombstones=50% dictionary=auto:65536) flushed(0 250) flushed(2 300) add(0 level=0 table 7 \
              size=70000 keys=\"a\"..\"q\" seq=3..=300 entries=99 deletes=9 range_deletes=1 raw=90000 created=1700000000 \
              oldest=1600000000 hash=fffffffffffffffffffffffffffffffe origin=00000000000000000000000000000005/2) \
              delete(0 level=3 table 6)"
