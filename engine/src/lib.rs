@@ -124,6 +124,7 @@ pub use recovery::RecoveryStats;
 pub use repair::salvage::SalvageReport;
 pub use repair::{Loss, RepairProgress, RepairReport};
 pub use slice::Slice;
+pub use tune::compare::CompareProgress;
 pub use tune::measure::{Candidate, Measured};
 
 #[cfg(test)]

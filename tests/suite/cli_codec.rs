@@ -190,6 +190,11 @@ fn a_comparison_changes_nothing_and_marks_what_is_in_force() {
     assert!(page.contains("(current)") && page.contains("zstd:3+dict 4K"));
     let one = ["codec", "compare", "db", "--cf", "words", "--codecs", "zstd:1..2", "--block-size", "4KiB", "--json"];
     assert_eq!(bench.json(&one)["rows"].as_array().unwrap().len(), 2);
+    let output = bench.exits(0, &[&one[..], &["--progress", "json"]].concat());
+    let said = String::from_utf8(output.stderr).unwrap();
+    let last: serde_json::Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+    assert_eq!((&last["command"], &last["finished"]), (&"codec compare".into(), &true.into()), "{said}");
+    assert!(last["done_bytes"].as_u64() > Some(0) && last["done_bytes"] == last["total_bytes"], "{said}");
     assert_eq!(bench.json(&["tree", "db", "--tables", "--json"]), before);
 }
 

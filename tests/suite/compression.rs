@@ -302,20 +302,29 @@ fn a_comparison_measures_every_candidate_and_an_advice_comes_true() {
     let dir = tempfile::tempdir().unwrap();
     let db = open(dir.path());
     let family = db.default_family();
-    assert!(family.compare(&CompareOptions::default()).is_err(), "there is nothing to measure");
+    assert!(family.compare(&CompareOptions::default(), &mut |_| true).is_err(), "there is nothing to measure");
     load(&family, 0, 100, json);
-    let from_memory = family.compare(&CompareOptions::default()).unwrap();
+    let from_memory = family.compare(&CompareOptions::default(), &mut |_| true).unwrap();
     assert!(from_memory.rows.iter().any(|row| row.candidate.codec == Codec::Lz4));
     load(&family, 0, 20_000, json);
     db.compact().unwrap();
     let options = CompareOptions::default();
-    let comparison = family.compare(&options).unwrap();
+    let mut steps = Vec::new();
+    let comparison = family.compare(&options, &mut |now| {
+        assert_eq!(now.candidates, options.candidates.len());
+        steps.push(now.candidates_done);
+        true
+    });
+    let comparison = comparison.unwrap();
+    assert_eq!(steps, (0..=options.candidates.len()).collect::<Vec<_>>());
+    let ended = family.compare(&options, &mut |now| now.candidates_done < 2).unwrap();
+    assert_eq!((ended.rows.len(), ended.complete), (2, false), "it ends where it is told to, with what it has");
     assert!(comparison.complete && comparison.rows.len() == options.candidates.len(), "{}", comparison.rows.len());
     assert!(comparison.pareto.iter().any(|on| *on));
     for row in &comparison.rows {
         assert!(row.blocks > 0 && row.stored_bytes > 0 && row.decode_nanos_p50 <= row.decode_nanos_p99, "{row:?}");
     }
-    let advice = family.advise(Objective::Smallest, &options).unwrap();
+    let advice = family.advise(Objective::Smallest, &options, &mut |_| true).unwrap();
     let smallest = advice.comparison.rows.iter().map(|row| row.stored_bytes).min().unwrap();
     assert!(advice.chosen.stored_bytes >= smallest);
     // As the advice says, not by the objective: on a busy machine that might decide otherwise the second time.

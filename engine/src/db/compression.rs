@@ -13,7 +13,7 @@ use crate::store::Family;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::{self, Arc, Mutex};
 use crate::table::{Table, TableWriteOptions};
-use crate::tune::compare::{Compared, Wanted, compare};
+use crate::tune::compare::{CompareProgress, Compared, Wanted, compare};
 use crate::tune::measure::{Candidate, Measured};
 use crate::tune::sample::Sample;
 use crate::tune::{self, Request, Tuning, objective};
@@ -67,7 +67,7 @@ pub struct Comparison {
     pub raw_bytes: u64,
     /// Bytes that they take now.
     pub stored_bytes: u64,
-    /// False if time ran out.
+    /// False if time ran out, or it was ended early.
     pub complete: bool,
 }
 
@@ -227,21 +227,27 @@ pub struct DictionaryUse {
 
 impl ColumnFamily {
     /// Measures ways of storing the family's blocks on a sample of them: size, encoding, decoding. Reads, and
-    /// changes nothing. What is in memtables only does not count, unless there is nothing else.
+    /// changes nothing. What is in memtables only does not count, unless there is nothing else. `progress` is called
+    /// before each candidate and at the end, and says whether to go on; a comparison that was ended early has the
+    /// rows that it came to.
     ///
     /// ```
     /// use lignite::{CompareOptions, Db};
     /// let db = Db::temporary()?;
     /// let cf = db.default_family();
     /// (0..20_000u32).try_for_each(|i| cf.put(i.to_be_bytes(), format!("row {} of many", i % 97)).map(drop))?;
-    /// let comparison = cf.compare(&CompareOptions::default())?;
+    /// let comparison = cf.compare(&CompareOptions::default(), &mut |_| true)?;
     /// assert_eq!(comparison.rows.len(), comparison.pareto.len());
     /// # Ok::<(), lignite::Error>(())
     /// ```
     ///
     /// # Errors
     /// `InvalidArgument` if the family is empty or a candidate cannot be; what reading can fail with.
-    pub fn compare(&self, options: &CompareOptions) -> Result<Comparison> {
+    pub fn compare(
+        &self,
+        options: &CompareOptions,
+        progress: &mut dyn FnMut(&CompareProgress) -> bool,
+    ) -> Result<Comparison> {
         for candidate in &options.candidates {
             CfOptions::new().block_size(candidate.block_size.max(1)).validate()?;
             candidate.codec.validate().map_err(|e| Error::invalid(e.to_string()))?;
@@ -263,7 +269,7 @@ impl ColumnFamily {
             table_raw: tune::table_raw(&o, raw_bytes),
             until: Some(until),
         };
-        let Compared { rows, dictionary, dictionary_gain, .. } = compare(clock, &sample, &wanted)?;
+        let Compared { rows, dictionary, dictionary_gain, complete } = compare(clock, &sample, &wanted, progress)?;
         if rows.is_empty() {
             return Err(Error::invalid("there was no time to measure anything"));
         }
@@ -274,7 +280,7 @@ impl ColumnFamily {
             dictionary_gain,
             raw_bytes,
             stored_bytes,
-            complete: clock.now() < until,
+            complete: complete && clock.now() < until,
         })
     }
 
@@ -283,9 +289,14 @@ impl ColumnFamily {
     ///
     /// # Errors
     /// As [`ColumnFamily::compare`].
-    pub fn advise(&self, objective: Objective, options: &CompareOptions) -> Result<Advice> {
+    pub fn advise(
+        &self,
+        objective: Objective,
+        options: &CompareOptions,
+        progress: &mut dyn FnMut(&CompareProgress) -> bool,
+    ) -> Result<Advice> {
         let options = CompareOptions { candidates: objective::candidates(objective), ..options.clone() };
-        let comparison = self.compare(&options)?;
+        let comparison = self.compare(&options, progress)?;
         let picked = objective::pick(objective, &comparison.rows).and_then(|at| comparison.rows.get(at).copied());
         let Some(chosen) = picked else { return Err(Error::invalid("there was no time to measure anything")) };
         let predicted_bytes = (comparison.raw_bytes as f64 * chosen.stored_share()) as u64;
@@ -312,7 +323,7 @@ impl ColumnFamily {
             table_raw: tune::table_raw(&o, raw_bytes),
             until: None,
         };
-        let compared = compare(&*self.inner.store.context.clock, &sample, &wanted)?;
+        let compared = compare(&*self.inner.store.context.clock, &sample, &wanted, &mut |_| true)?;
         let Some(dictionary) = compared.dictionary else {
             return Err(Error::invalid("the family's blocks are too few, or have too little in common"));
         };

@@ -27,6 +27,16 @@ pub struct Wanted {
     pub until: Option<Duration>,
 }
 
+/// How far a comparison has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CompareProgress {
+    /// Candidates that have been measured, or left out.
+    pub candidates_done: usize,
+    /// Candidates in all.
+    pub candidates: usize,
+}
+
 /// What came of it.
 pub struct Compared {
     /// One row a candidate; fewer if time ran out.
@@ -35,11 +45,20 @@ pub struct Compared {
     pub dictionary: Option<Dictionary>,
     /// What it saves of Zstandard's or LZ4's bytes at the block size it was made for.
     pub dictionary_gain: f64,
+    /// False if candidates were left out because time ran out or `progress` said so.
+    pub complete: bool,
 }
 
 /// Measures every candidate on the sample. Candidates with a dictionary are left out where none is to be had.
-pub fn compare(clock: &dyn Clock, sample: &Sample, wanted: &Wanted) -> Result<Compared> {
-    let mut compared = Compared { rows: Vec::new(), dictionary: None, dictionary_gain: 0.0 };
+/// `progress` is called before each, and says whether to go on.
+pub fn compare(
+    clock: &dyn Clock,
+    sample: &Sample,
+    wanted: &Wanted,
+    progress: &mut dyn FnMut(&CompareProgress) -> bool,
+) -> Result<Compared> {
+    let mut compared = Compared { rows: Vec::new(), dictionary: None, dictionary_gain: 0.0, complete: true };
+    let mut now = CompareProgress { candidates_done: 0, candidates: wanted.candidates.len() };
     let mut sizes: Vec<usize> = wanted.candidates.iter().map(|c| c.block_size).collect();
     sizes.sort_unstable();
     sizes.dedup();
@@ -70,9 +89,11 @@ pub fn compare(clock: &dyn Clock, sample: &Sample, wanted: &Wanted) -> Result<Co
         let split = sample.split(size).limited();
         let held_user = user_bytes(&split.held);
         for candidate in wanted.candidates.iter().filter(|c| c.block_size == size) {
-            if wanted.until.is_some_and(|until| clock.now() >= until) {
+            if !progress(&now) || wanted.until.is_some_and(|until| clock.now() >= until) {
+                compared.complete = false;
                 return Ok(compared);
             }
+            now.candidates_done += 1;
             let dictionary = compared.dictionary.as_ref().filter(|_| candidate.dictionary);
             if candidate.dictionary && dictionary.is_none() || split.held.is_empty() {
                 continue;
@@ -87,5 +108,6 @@ pub fn compare(clock: &dyn Clock, sample: &Sample, wanted: &Wanted) -> Result<Co
             compared.rows.push(row);
         }
     }
+    progress(&now);
     Ok(compared)
 }

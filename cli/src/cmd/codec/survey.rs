@@ -8,12 +8,14 @@ use std::path::{Path, PathBuf};
 use lignite::internals::checksum::place_salt;
 use lignite::internals::header::{FileHeader, FileKind, HEADER_LEN};
 use lignite::internals::table::footer::{FOOTER_TAIL_LEN, Footer};
-use lignite::{ColumnFamily, CompareOptions, Comparison};
+use lignite::{ColumnFamily, CompareOptions, CompareProgress, Comparison};
 
 use super::rows::Row;
 use crate::args::{FamilyArg, FormatArgs};
 use crate::cmd::shape::Totals;
+use crate::context::Context;
 use crate::exit::Failure;
+use crate::interrupt::{self, Polling};
 use crate::output;
 use crate::units::{Sample, Time};
 
@@ -49,6 +51,26 @@ impl SurveyArgs {
         options.time_max = self.timeout.0;
         options
     }
+}
+
+/// Runs `measure` and shows how far it is: each candidate goes over the sample once.
+pub fn with_progress<T>(
+    context: &Context,
+    command: &'static str,
+    options: &CompareOptions,
+    measure: impl FnOnce(&mut dyn FnMut(&CompareProgress) -> bool) -> lignite::Result<T>,
+) -> Result<T, Failure> {
+    let mut progress = context.progress(command, None);
+    let polling = Polling::begin();
+    let measured = measure(&mut |now| {
+        let bytes = |candidates: usize| options.sample_bytes * candidates as u64;
+        progress.set(bytes(now.candidates_done), Some(bytes(now.candidates)));
+        !interrupt::requested()
+    });
+    progress.finish();
+    drop(polling);
+    interrupt::check()?;
+    Ok(measured?)
 }
 
 /// Less than this is read in a moment, and says too little.
