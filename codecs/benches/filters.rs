@@ -1,4 +1,4 @@
-//! What the byte transpose saves on the values of the record sets, and what it costs.
+//! What filters save on the values of the record sets and on made-up integers that grow, and what they cost.
 //!
 //! `cargo bench -p lignite-codecs --bench filters -- [--data DIR]` cuts the values of each set into blocks
 //! of 4 and 16 KiB, back to back as tables hold them, and compresses 3 MB of them as they are and with the
@@ -24,6 +24,14 @@ fn main() {
     println!(
         "set KiB codec | plain B  filtered B  ratio | blocks filtered, widths | decode MB/s plain, filtered | probe us"
     );
+    for (name, bytes) in integers() {
+        for kib in [4, 16] {
+            let blocks: Vec<Vec<u8>> = bytes.chunks(kib << 10).map(<[u8]>::to_vec).collect();
+            for codec in [Codec::Lz4, Codec::Zstd { level: 1 }, Codec::Zstd { level: 3 }] {
+                measure(name, kib, codec, &blocks);
+            }
+        }
+    }
     for set in sets::SETS {
         let records = sets::read(&directory, set);
         for kib in [4, 16] {
@@ -35,17 +43,34 @@ fn main() {
     }
 }
 
-/// The transposition alone.
+/// The filters alone.
 fn kernels() {
     let src: Vec<u8> = (0..16_384u32).map(|i| ((i * i) >> 3) as u8).collect();
     let (mut there, mut back) = (vec![0; src.len()], vec![0; src.len()]);
-    for width in [2, 3, 4, 6, 8, 12, 16, 24, 56, 64, 72, 100, 255] {
-        let filter = Filter::Transpose { width };
+    let transposes = [2, 3, 4, 6, 8, 12, 16, 24, 56, 64, 72, 100, 255].map(|width| Filter::Transpose { width });
+    let deltas = [2, 4, 6, 8].map(|width| Filter::Delta { width, big_endian: width == 6 });
+    for filter in transposes.into_iter().chain(deltas) {
         let rate = |micros: u64| 2000.0 * src.len() as f64 / micros as f64 / 1000.0;
         let apply = median(|| (0..2000).for_each(|_| filter.apply(std::hint::black_box(&src), &mut there)));
         let revert = median(|| (0..2000).for_each(|_| filter.revert(std::hint::black_box(&there), &mut back)));
-        println!("width {width:3}: apply {:5.2} GB/s, revert {:5.2} GB/s", rate(apply), rate(revert));
+        println!("{filter}: apply {:5.2} GB/s, revert {:5.2} GB/s", rate(apply), rate(revert));
     }
+}
+
+/// Times in milliseconds, about one a second; a counter with steps below a thousand; offsets with steps below 4000.
+fn integers() -> [(&'static str, Vec<u8>); 3] {
+    let step = |i: u64, below: u64| i.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23) % below;
+    let sum = |start: u64, least: u64, below: u64| {
+        (0..400_000).scan(start, move |now, i| {
+            *now += least + step(i, below);
+            Some(*now)
+        })
+    };
+    [
+        ("times", sum(1_700_000_000_000, 950, 100).flat_map(u64::to_be_bytes).collect()),
+        ("counters", sum(1_700_000_000, 0, 1000).flat_map(u64::to_le_bytes).collect()),
+        ("offsets", sum(0, 40, 3960).flat_map(|n| (n as u32).to_le_bytes()).collect()),
+    ]
 }
 
 fn measure(set: &str, kib: usize, codec: Codec, blocks: &[Vec<u8>]) {

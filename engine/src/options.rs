@@ -441,8 +441,8 @@ pub struct CfOptions {
     pub block_size: usize,
     /// Dictionaries. Default: `Auto` with up to 64 KiB.
     pub dictionary: DictionaryPolicy,
-    /// Lets values pass through a byte transpose before their codec where a sample says that it pays
-    /// (fixed-width numbers). Default: true.
+    /// Lets values of fixed width be laid out by columns before their codec where a sample says that it pays (rows of
+    /// numbers), and as differences where they are integers that grow or fall (times, counters). Default: true.
     pub transpose: bool,
     /// What the engine should choose codecs, block sizes and dictionaries for, instead of what `compression`,
     /// `block_size` and `dictionary` say. Default: none.

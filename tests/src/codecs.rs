@@ -27,7 +27,11 @@ pub fn round_trip(data: &[u8]) {
     let content = &content[..content.len().min(len_max)];
     assert_round_trip(codec, content, None);
     // A filter of a width, or none, where the byte is no width.
-    let filter = Filter::from_bytes([u8::from(repeat > 1), repeat]).unwrap_or_default();
+    let filter = match repeat % 3 {
+        _ if repeat < 2 => None,
+        0 => Filter::from_bytes([1, repeat]).unwrap_or_default(),
+        order => Filter::from_bytes([1 + order, 2 + repeat % 7]).unwrap_or_default(),
+    };
     let mut frame = Vec::new();
     compress_filtered(codec, filter, content, None, &mut frame).unwrap_or_else(|error| panic!("{codec}: {error}"));
     let mut back = vec![0xa5; content.len()];
