@@ -94,6 +94,6 @@ pub use codec::{BLOCK_LEN_MAX, Codec, codec_name, compress, decompress, is_known
 pub use dict::{DICTIONARY_LEN_MAX, DICTIONARY_LEN_MIN, Dictionary, TRAINING_LEN_MAX, TRAINING_SAMPLES_MIN};
 pub use entropy::looks_random;
 pub use error::CodecError;
-pub use filter::{Filter, compress_filtered, decompress_filtered};
+pub use filter::{Filter, compress_filtered, decompress_filtered, filtered, unfiltered};
 pub use id::CUSTOM_ID_MIN;
 pub use registry::{BlockCodec, register};

@@ -17,12 +17,14 @@
 //!          2 the values part was made with the dictionary, 8 the keys part was
 //! ```
 //!
-//! The salt of a frame is [`crate::checksum::place_salt`] of where it lies; the values part adds one.
-//! A raw checksum covers the part before compression; a stored checksum covers the part as stored
-//! and then the trailer up to the raw checksums. So every byte of the trailer is covered, and no byte
-//! reaches a decoder before its checksum was found right. A filter belongs to compression: the raw
-//! checksum covers what it is given, and a part that is stored raw has none.
+//! A raw checksum covers the part as its codec is given it, and so as the codec gives it back; a stored checksum covers
+//! the part as stored and then the trailer up to the raw checksums. So every byte of the trailer is covered, and no byte
+//! reaches a decoder before its checksum was found right. Stored checksums are salted with where the frame lies
+//! ([`crate::checksum::place_salt`]; the values part adds one), raw ones are not. A filter stands before the codec, and
+//! before the raw checksum: a point read checks what was decoded and puts back through the filter the one value that it
+//! is for. A part that is stored raw has no filter.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use lignite_codecs::CodecError;
@@ -51,6 +53,8 @@ const FLAG_VALUES_DICTIONARY: u8 = 2;
 const FLAG_SUBFRAMES: u8 = 4;
 const FLAG_KEYS_DICTIONARY: u8 = 8;
 
+/// Seed of the raw checksums, which say nothing of the place: the stored ones do, and cover them.
+const RAW_SEED: u64 = 0;
 const NO_FILTER: [u8; 2] = [0, 0];
 
 /// How to compress a frame.
@@ -76,7 +80,7 @@ impl FrameOptions {
 }
 
 /// The filter that [`Filter::probe`] finds worth its price for values like these, under the options' codec and
-/// dictionary. It costs up to three compressions, so it is for a block now and then.
+/// dictionary. It costs up to five compressions, so it is for a block now and then.
 pub fn probe_filter(options: &FrameOptions, values: &[u8]) -> Result<Option<Filter>> {
     let dictionary = options.dictionary.as_ref().filter(|_| options.values.takes_dictionary());
     Filter::probe(options.values, values, dictionary.map(|d| &d.1)).map_err(codec_error)
@@ -230,7 +234,7 @@ pub fn encode(
     out: &mut Vec<u8>,
 ) -> Result<Trailer> {
     let unsealed = compress(options, keys, values, meter, out)?;
-    Ok(seal(unsealed, salt, keys, values, entries, out))
+    Ok(seal(unsealed, salt, entries, out))
 }
 
 /// Appends the parts of a frame. This is what takes time, and it does not depend on where the frame will lie.
@@ -268,14 +272,14 @@ pub fn compress_beside(
 pub struct StoredValues {
     bytes: Vec<u8>,
     part: Part,
-    /// Of its raw checksum.
-    salt: u64,
 }
 
 impl StoredValues {
-    /// True if `values` are what it holds, by length and checksum.
+    /// True if `values` are what it holds, by length and checksum. Never of values that went through a filter.
     pub fn holds(&self, values: &[u8]) -> bool {
-        self.part.raw_len as usize == values.len() && self.part.raw_checksum == xxh32(values, self.salt)
+        self.part.filter == NO_FILTER
+            && self.part.raw_len as usize == values.len()
+            && self.part.raw_checksum == xxh32(values, RAW_SEED)
     }
 
     /// What its trailer says of it. The checksums are those of its old place.
@@ -284,15 +288,12 @@ impl StoredValues {
     }
 }
 
-/// Appends the trailer to the parts that `out` ends with, of a frame that will lie where `salt` belongs. `keys` and
-/// `values` are the raw parts that they were made from.
-pub fn seal(unsealed: Unsealed, salt: u64, keys: &[u8], values: &[u8], entries: u32, out: &mut Vec<u8>) -> Trailer {
+/// Appends the trailer to the parts that `out` ends with, of a frame that will lie where `salt` belongs.
+pub fn seal(unsealed: Unsealed, salt: u64, entries: u32, out: &mut Vec<u8>) -> Trailer {
     let (mut key_part, mut value_part) = (unsealed.keys, unsealed.values);
     let end = out.len();
     let middle = end - value_part.stored_len as usize;
     let begin = middle - key_part.stored_len as usize;
-    key_part.raw_checksum = xxh32(keys, salt);
-    value_part.raw_checksum = xxh32(values, salt.wrapping_add(1));
 
     let mut flags = 0;
     if value_part.dictionary.is_some() {
@@ -347,7 +348,11 @@ fn put_part(
         let dictionary = options.dictionary.as_ref().filter(|_| codec.takes_dictionary());
         let begun = meter.map(|m| m.clock.now());
         let content = dictionary.map(|d| &d.1);
-        lignite_codecs::compress_filtered(codec, filter, raw, content, out).map_err(codec_error)?;
+        let compressed = lignite_codecs::filtered(filter, raw, |bytes| {
+            lignite_codecs::compress(codec, bytes, content, out)?;
+            Ok(xxh32(bytes, RAW_SEED))
+        });
+        let checksum = compressed.map_err(codec_error)?;
         let stored = out.len() - begin;
         if let (Some(meter), Some(begun)) = (meter, begun) {
             meter.encoded(codec.id(), raw.len(), stored, begun);
@@ -357,6 +362,7 @@ fn put_part(
                 (part.stored_len, part.raw_len) = (stored as u32, stored as u32);
                 return Ok(part);
             }
+            part.raw_checksum = checksum;
             part.codec = codec.id();
             part.filter = Filter::to_bytes(filter);
             part.dictionary = dictionary.map(|d| d.0);
@@ -366,6 +372,7 @@ fn put_part(
         out.truncate(begin);
     }
     out.extend_from_slice(raw);
+    part.raw_checksum = xxh32(raw, RAW_SEED);
     Ok(part)
 }
 
@@ -374,7 +381,6 @@ fn put_part(
 pub struct Frame<'a> {
     keys: &'a [u8],
     values: &'a [u8],
-    salt: u64,
     /// What the frame says about itself.
     pub trailer: Trailer,
 }
@@ -417,7 +423,7 @@ impl<'a> Frame<'a> {
                 )));
             }
         }
-        Ok(Frame { keys, values, salt, trailer })
+        Ok(Frame { keys, values, trailer })
     }
 
     /// The raw keys part: as stored if it is not compressed, else decoded into `scratch`.
@@ -447,21 +453,45 @@ impl<'a> Frame<'a> {
         raw_part(&self.trailer.values, self.values, scratch, decode)
     }
 
+    /// The bytes of `range` in the raw values part, in a buffer of the caller's: what lies around them is decoded, but not
+    /// put back through the part's filter.
+    ///
+    /// # Panics
+    /// If the range does not lie in the part.
+    pub fn value<'b>(
+        &self,
+        range: Range<usize>,
+        dictionaries: &[Dictionary],
+        meter: Option<Meter<'_>>,
+        scratch: &'b mut Vec<u8>,
+        value: &'b mut Vec<u8>,
+    ) -> Result<&'b [u8]>
+    where
+        'a: 'b,
+    {
+        let part = &self.trailer.values;
+        let filter = part.filter()?;
+        let decode = |out: &mut [u8]| decode_part("values part", part, self.values, dictionaries, meter, out, false);
+        let bytes = raw_part(part, self.values, scratch, decode)?;
+        let Some(filter) = filter else { return Ok(&bytes[range]) };
+        value.clear();
+        filter.revert_range(bytes, range, value);
+        Ok(value)
+    }
+
     /// The values part as it is stored.
     pub fn stored_values(&self) -> StoredValues {
-        let salt = self.salt.wrapping_add(1);
-        StoredValues { bytes: self.values.to_vec(), part: self.trailer.values, salt }
+        StoredValues { bytes: self.values.to_vec(), part: self.trailer.values }
     }
 
     /// Writes the raw keys part into `out`, which has its length.
     pub fn keys_into(&self, dictionaries: &[Dictionary], meter: Option<Meter<'_>>, out: &mut [u8]) -> Result<()> {
-        decode_part("keys part", &self.trailer.keys, self.keys, self.salt, dictionaries, meter, out)
+        decode_part("keys part", &self.trailer.keys, self.keys, dictionaries, meter, out, true)
     }
 
     /// Writes the raw values part into `out`, which has its length.
     pub fn values_into(&self, dictionaries: &[Dictionary], meter: Option<Meter<'_>>, out: &mut [u8]) -> Result<()> {
-        let salt = self.salt.wrapping_add(1);
-        decode_part("values part", &self.trailer.values, self.values, salt, dictionaries, meter, out)
+        decode_part("values part", &self.trailer.values, self.values, dictionaries, meter, out, true)
     }
 }
 
@@ -504,14 +534,15 @@ fn raw_part<'b>(
     Ok(out)
 }
 
+/// Decodes a part; as the codec saw it if it is not to be put back through its filter.
 fn decode_part(
     name: &str,
     part: &Part,
     stored: &[u8],
-    salt: u64,
     dictionaries: &[Dictionary],
     meter: Option<Meter<'_>>,
     out: &mut [u8],
+    unfilter: bool,
 ) -> Result<()> {
     if part.codec == Codec::None.id() {
         // Its bytes are under the stored checksum already.
@@ -529,16 +560,22 @@ fn decode_part(
         },
     };
     let begun = meter.and_then(|m| m.begin_decode(part.codec));
-    let filter = part.filter()?;
-    lignite_codecs::decompress_filtered(part.codec, filter, stored, out, dictionary).map_err(codec_error)?;
+    let filter = part.filter()?.filter(|_| unfilter);
+    let mut found = part.raw_checksum;
+    let decoded = lignite_codecs::unfiltered(filter, out, |bytes| {
+        lignite_codecs::decompress(part.codec, stored, bytes, dictionary)?;
+        found = xxh32(bytes, RAW_SEED);
+        if found == part.raw_checksum {
+            return Ok(());
+        }
+        Err(CodecError::malformed(codec_name(part.codec), "what it holds fails its checksum"))
+    });
+    check(name, found, part.raw_checksum)?;
+    decoded.map_err(codec_error)?;
     if let Some(meter) = meter {
         meter.decoded(part.codec, out.len(), stored.len(), begun);
     }
-    let found = xxh32(out, salt);
-    if found != part.raw_checksum {
-        out.fill(0);
-    }
-    check(name, found, part.raw_checksum)
+    Ok(())
 }
 
 fn check(what: &str, found: u32, expected: u32) -> Result<()> {
@@ -708,8 +745,8 @@ mod tests {
         // flags, codecs, then lengths; the parts are empty.
         let frame = |head: &[u8]| {
             let mut out = head.to_vec();
-            put_u32(&mut out, xxh32(b"", 0));
-            put_u32(&mut out, xxh32(b"", 1));
+            put_u32(&mut out, xxh32(b"", RAW_SEED));
+            put_u32(&mut out, xxh32(b"", RAW_SEED));
             let (k, v) = (xxh32(&out, 0), xxh32(&out, 1));
             put_u32(&mut out, k);
             put_u32(&mut out, v);
@@ -721,7 +758,8 @@ mod tests {
         assert!(decode(&frame(&[0, 0, 0, 0, 0, 0, 0, 0]), 0, 0).is_ok());
         assert_eq!(kind(&[1, 0, 0, 9, 9, 9, 9, 0, 0, 0, 0, 0]), Unsupported);
         // A filter that is not known, without its parameter, of a raw part, and none at all.
-        assert_eq!(kind(&[1, 1, 1, 0, 0, 2, 5, 0, 0, 0, 0, 0]), Unsupported);
+        assert_eq!(kind(&[1, 1, 1, 0, 0, 4, 5, 0, 0, 0, 0, 0]), Unsupported);
+        assert_eq!(kind(&[1, 1, 1, 0, 0, 2, 9, 0, 0, 0, 0, 0]), Corruption);
         assert_eq!(kind(&[1, 1, 1, 0, 0, 1, 1, 0, 0, 0, 0, 0]), Corruption);
         assert_eq!(kind(&[1, 0, 0, 0, 0, 1, 8, 0, 0, 0, 0, 0]), Corruption);
         assert_eq!(kind(&[1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]), Corruption);
@@ -760,6 +798,12 @@ mod tests {
             let mut values = vec![0; 4000];
             frame.values_into(std::slice::from_ref(&dictionary), None, &mut values).unwrap();
             assert_eq!(values, rows(500), "{codec}");
+            let (mut scratch, mut row) = (Vec::new(), Vec::new());
+            for range in [0..8, 0..4000, 1000..1008, 3993..4000, 4000..4000] {
+                let dictionaries = std::slice::from_ref(&dictionary);
+                let found = frame.value(range.clone(), dictionaries, None, &mut scratch, &mut row).unwrap();
+                assert_eq!(found, &values[range], "{codec}");
+            }
             for at in 0..filtered.len() {
                 let mut bad = filtered.clone();
                 bad[at] ^= 1 << (at % 8);

@@ -129,7 +129,7 @@ impl TableWriteOptions {
 }
 
 /// When to ask which filter the values should pass through. A block that is asked about costs up to
-/// three compressions, so it is the first of a table and then one in 16; where no filter is of use, ever fewer.
+/// five compressions, so it is the first of a table and then one in 16; where no filter is of use, ever fewer.
 struct Probes {
     /// Blocks to go.
     wait: u32,
@@ -616,7 +616,7 @@ impl<'a> TableBuilder<'a> {
         let Encoding { keys, values, stored, closed, .. } = encoding;
         let offset = self.position() - unsealed.stored_len() as u64;
         let salt = place_salt(self.origin.db_id, self.origin.number, offset);
-        let trailer = frame::seal(unsealed, salt, &keys, &values, closed.entries, &mut self.pending);
+        let trailer = frame::seal(unsealed, salt, closed.entries, &mut self.pending);
         self.has_filters |= trailer.values.filter()?.is_some();
         let stored_len = self.position() - offset;
         self.blocks.push(BlockInfo {

@@ -417,8 +417,8 @@ impl Table {
             let found = scratch.walk.find(keys, entries, values_len, over, key, target)?;
             let entry = match found.entry {
                 Some((tag, range)) if !range.is_empty() => {
-                    let values = frame.values(&self.dictionaries, meter, &mut scratch.values)?;
-                    Some((tag, Slice::from(&values[range])))
+                    let (values, row) = (&mut scratch.values, &mut scratch.row);
+                    Some((tag, Slice::from(frame.value(range, &self.dictionaries, meter, values, row)?)))
                 }
                 Some((tag, _)) => Some((tag, Slice::from(&[][..]))),
                 None => None,
@@ -757,6 +757,7 @@ struct Scratch {
     stored: Vec<u8>,
     keys: Vec<u8>,
     values: Vec<u8>,
+    row: Vec<u8>,
     walk: Walk,
 }
 
@@ -768,7 +769,7 @@ fn with_scratch<T>(body: impl FnOnce(&mut Scratch) -> T) -> T {
         Ok(mut scratch) => {
             let out = body(&mut scratch);
             let scratch = &mut *scratch;
-            for part in [&mut scratch.keys, &mut scratch.values] {
+            for part in [&mut scratch.keys, &mut scratch.values, &mut scratch.row] {
                 if part.len() > SCRATCH_KEPT {
                     *part = Vec::new();
                 }
