@@ -35,7 +35,7 @@ pub struct SoloOptions {
     #[arg(long, default_value_t = 256)]
     memory_mib: usize,
     /// Memtable size, in MiB
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 32)]
     memtable_mib: usize,
 }
 

@@ -82,6 +82,8 @@ pub struct SegmentWriter {
     allocated: u64,
     state: WriterState,
     buffer: Vec<u8>,
+    /// See [`SegmentWriter::take_cut`].
+    is_cut: bool,
     /// None where records are appended by positioned writes.
     mapped: Option<Mapped>,
 }
@@ -136,6 +138,7 @@ impl SegmentWriter {
             allocated: 0,
             state: WriterState::Open,
             buffer: Vec::new(),
+            is_cut: false,
             mapped: None,
         })
     }
@@ -170,6 +173,12 @@ impl SegmentWriter {
         if let Some(mapped) = &mut self.mapped {
             mapped.writes = writes;
         }
+    }
+
+    /// True, once, after a write found no space and was cut off. Some of its records may lie on the device whole: the cut
+    /// must be durable before the caller goes on and says that nothing was written.
+    pub fn take_cut(&mut self) -> bool {
+        std::mem::take(&mut self.is_cut)
     }
 
     /// True while the segment has a mapping.
@@ -354,14 +363,11 @@ impl SegmentWriter {
             if let Some(mapped) = self.mapped.take() {
                 mapped.room.close();
             }
-            let mut cut = self.file.set_len(self.end);
-            if error.kind() == ErrorKind::NoSpace {
-                // The caller goes on and says that nothing was written. Some of the records may lie
-                // there whole, so it must hold after a loss of power too.
-                cut = cut.and_then(|()| self.file.sync_data());
-            }
-            return Err(match cut {
-                Ok(()) => error,
+            return Err(match self.file.set_len(self.end) {
+                Ok(()) => {
+                    self.is_cut = error.kind() == ErrorKind::NoSpace;
+                    error
+                }
                 Err(_) => {
                     self.state = WriterState::Broken;
                     error.with_kind(ErrorKind::Poisoned)

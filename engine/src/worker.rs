@@ -775,7 +775,7 @@ fn job_context<'a>(
         family: &family.metrics,
         options,
         tuning: &family.tuning,
-        pressed: store.debt() >= PRESSED && owed_bytes(family) < OWED_MAX,
+        pressed: may_hurry(store.debt(), owed_bytes(family)),
         visible,
         snapshots: if sabotage::is(Bug::SnapshotsIgnored) { Vec::new() } else { store.snapshots.list() },
         next_file,
@@ -815,6 +815,11 @@ impl job::Helpers for Spare<'_> {
     fn release(&self) {
         self.shared.state.lock().helping -= 1;
     }
+}
+
+/// True if a job takes the cheaper codec, to be written anew later: writers wait, and not too much is owed already.
+fn may_hurry(debt: f64, owed: u64) -> bool {
+    debt >= PRESSED && owed < OWED_MAX
 }
 
 /// Bytes of the family's tables that are to be written anew with the codec of their level.
@@ -976,4 +981,16 @@ fn covered_tables(store: &Store, family: &Family, version: &Version, visible: Se
         }
     }
     covered
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn haste_ends_where_too_much_is_owed() {
+        assert!(!may_hurry(PRESSED - 0.01, 0), "nobody waits");
+        assert!(may_hurry(PRESSED, OWED_MAX - 1) && may_hurry(1.0, 0));
+        assert!(!may_hurry(1.0, OWED_MAX) && !may_hurry(1.0, u64::MAX), "writers wait rather than owe more");
+    }
 }

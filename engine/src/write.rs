@@ -272,7 +272,9 @@ impl Writer {
     /// True if the next group may be held back, or seals a memtable, after which it may be.
     fn may_have_to_wait(&self) -> bool {
         let sealing = self.store.context.options.memory_budget / SEALING_SHARE;
-        self.store.debt() >= pressure::SLOWDOWN || self.leader.lock().targets.may_be_full(GROUP_BYTES_MAX, sealing)
+        // Under a small budget no group has room for the largest there may be.
+        let next = GROUP_BYTES_MAX.min(sealing / 4);
+        self.store.debt() >= pressure::SLOWDOWN || self.leader.lock().targets.may_be_full(next, sealing)
     }
 
     /// Gives the leadership back if nobody waits for it.

@@ -12,7 +12,7 @@ use lignite::internals::filename::FileName;
 use lignite::internals::fs::Fs;
 use lignite::internals::fs::fault::{CallKind, Errno, Fault, Rule};
 use lignite::internals::fs::mem::MemFs;
-use lignite::{CfOptions, Compression, Db, Durability, ErrorKind, LogRecovery, Options};
+use lignite::{CfOptions, Compression, Db, Durability, ErrorKind, LogMode, LogRecovery, Options};
 use lignite_tests::checks;
 use lignite_tests::disk::{Disk, Faults, POLICIES};
 use lignite_tests::sim::{Setup, content, files, put_files};
@@ -344,6 +344,36 @@ fn a_read_that_fails_once_works_the_next_time() {
         }
         assert_eq!(db.iter().map(Result::unwrap).count(), 200);
     }
+}
+
+/// Into a mapped log records are stored, and where writers wait for the device after each they are written; syncs that
+/// nobody waits for change nothing.
+#[test]
+fn who_waits_for_the_device_writes_into_the_mapped_log() {
+    let disk = Disk::new();
+    let faults = disk.faults();
+    let mut setup = setup(faults.fs());
+    setup.options = setup.options.log_mode(LogMode::Mapped).memtable_size(1 << 20).memory_budget(16 << 20);
+    let db = setup.open().unwrap();
+    let put = |n: u32, durability| {
+        let before = faults.control.counts().stores;
+        db.default_family().put_with(key(n), "value", durability).unwrap();
+        faults.control.counts().stores > before
+    };
+    for n in 0..100 {
+        assert!(put(n, Durability::Buffered), "put {n}");
+        db.sync().unwrap();
+    }
+    // Before it shows that each waits.
+    assert!(put(100, Durability::Sync) && put(101, Durability::Sync));
+    for n in 102..150 {
+        assert!(!put(n, Durability::Sync), "put {n}");
+    }
+    // Some more are written before it shows that nobody waits any more.
+    let stored = (150..250).filter(|&n| put(n, Durability::Buffered)).count();
+    assert!((60..80).contains(&stored), "{stored}");
+    drop(db);
+    assert_holds(&setup.open().unwrap(), 0..250);
 }
 
 /// Damage that stays: the error names file, place, family and keys; other keys can be read; compaction

@@ -89,6 +89,8 @@ pub struct LiveLog {
     last_seq: AtomicU64,
     /// Goes up whenever `durable` changes in the state, under its lock.
     durable_version: AtomicU64,
+    /// Goes up with each sync that a writer waited for.
+    awaited_syncs: AtomicU64,
     /// True once `failed` is set in the state.
     has_failed: AtomicBool,
     /// Somebody should write space ahead.
@@ -101,7 +103,8 @@ struct Leader {
     /// How far the log is durable, and the version of that.
     promise: LogPosition,
     promise_version: u64,
-    /// Appends since the last sync that the leader knows of, and whether those before it were few.
+    /// Syncs that writers waited for up to now, appends since the last of them, and whether those before it were few.
+    awaited_syncs: u64,
     appends: u32,
     were_few: bool,
 }
@@ -115,6 +118,8 @@ struct State {
     durable: LogPosition,
     end: LogPosition,
     syncing: bool,
+    /// A writer waits for the sync that runs or comes next.
+    is_awaited: bool,
     /// How many syncs have begun.
     begun: u64,
     /// Threads that wait for a sync or do it, and how many are waited for before it begins (0: for none).
@@ -186,6 +191,7 @@ impl LiveLog {
                 durable,
                 end,
                 syncing: false,
+                is_awaited: false,
                 begun: 0,
                 waiting: 0,
                 gathering: 0,
@@ -204,6 +210,7 @@ impl LiveLog {
                 segment: writer,
                 promise: durable,
                 promise_version: 0,
+                awaited_syncs: 0,
                 appends: 0,
                 were_few: false,
             }),
@@ -214,6 +221,7 @@ impl LiveLog {
             appended: AtomicU64::new(end.offset),
             last_seq: AtomicU64::new(last_seq),
             durable_version: AtomicU64::new(0),
+            awaited_syncs: AtomicU64::new(0),
             has_failed: AtomicBool::new(false),
             room_wanted: AtomicBool::new(false),
         })
@@ -243,8 +251,6 @@ impl LiveLog {
             let state = self.state.lock();
             leader.promise = state.durable;
             leader.promise_version = self.durable_version.load(Ordering::Relaxed);
-            leader.were_few = leader.appends <= FEW_APPENDS;
-            leader.appends = 0;
         }
         leader.promise
     }
@@ -270,10 +276,12 @@ impl LiveLog {
             last_seq = header.first_seq + u64::from(header.count) - 1;
         }
         let before = leader.segment.end().offset;
-        leader.appends = leader.appends.saturating_add(1);
-        let synced_often = leader.were_few && leader.appends <= FEW_APPENDS;
+        let synced_often = self.is_synced_often(&mut leader);
         leader.segment.prefer_writes(synced_often);
-        let end = leader.segment.append_many(records)?;
+        let end = match leader.segment.append_many(records) {
+            Err(e) if leader.segment.take_cut() => return Err(self.sync_cut(&leader.segment).err().unwrap_or(e)),
+            outcome => outcome?,
+        };
         if leader.segment.wants_room() {
             self.room_wanted.store(true, Ordering::Release);
         }
@@ -283,6 +291,45 @@ impl LiveLog {
         self.metrics.log_bytes.add(end.offset - before);
         self.live_bytes.fetch_add(end.offset - before, Ordering::Relaxed);
         Ok(end)
+    }
+
+    /// True if the record that comes next is likely to be synced for itself or with few others. Of the syncs those count that
+    /// writers wait for: what the background does from time to time changes nothing for who does not wait.
+    fn is_synced_often(&self, leader: &mut Leader) -> bool {
+        let awaited = self.awaited_syncs.load(Ordering::Acquire);
+        if leader.awaited_syncs != awaited {
+            leader.were_few = leader.appends <= FEW_APPENDS;
+            (leader.awaited_syncs, leader.appends) = (awaited, 0);
+        }
+        leader.appends = leader.appends.saturating_add(1);
+        leader.were_few && leader.appends <= FEW_APPENDS
+    }
+
+    /// Makes durable that records of a failed write were cut off. Like every sync it runs alone: the system tells a
+    /// failure once, and whoever else syncs must not be the one who is told that all is well.
+    fn sync_cut(&self, segment: &SegmentWriter) -> Result<()> {
+        let mut state = self.state.lock();
+        while state.syncing {
+            state = self.synced.wait(state);
+        }
+        if let Some(e) = &state.failed {
+            return Err(e.clone());
+        }
+        state.syncing = true;
+        drop(state);
+        self.metrics.log_syncs.inc();
+        let outcome = segment.file().sync_data().map_err(|e| poison(Error::io("sync the log", segment.path(), e)));
+        let mut state = self.state.lock();
+        state.syncing = false;
+        if let Err(e) = &outcome {
+            state.failed = Some(e.clone());
+            self.has_failed.store(true, Ordering::Release);
+        }
+        let here = self.settle(&mut state);
+        self.synced.notify_all();
+        drop(state);
+        run_callbacks(here);
+        outcome
     }
 
     /// True if space should be written ahead: a job for the background.
@@ -398,12 +445,17 @@ impl LiveLog {
         }
     }
 
-    /// Waits until everything up to `position` is durable, syncing if nobody else does.
+    /// Waits until everything up to `position` is durable, syncing if nobody else does: for who has written it.
     pub fn sync_to(&self, position: LogPosition) -> Result<()> {
+        self.make_durable(position, true)
+    }
+
+    fn make_durable(&self, position: LogPosition, is_writer: bool) -> Result<()> {
         let mut state = self.state.lock();
         if state.durable >= position {
             return Ok(());
         }
+        state.is_awaited |= is_writer;
         let came_in = state.begun;
         state.waiting += 1;
         if state.waiting == state.gathering {
@@ -449,6 +501,9 @@ impl LiveLog {
                     if let Some(last) = work.last() {
                         state.durable = LogPosition { segment: last.number, offset: last.end };
                         self.durable_version.fetch_add(1, Ordering::Release);
+                        if std::mem::take(&mut state.is_awaited) {
+                            self.awaited_syncs.fetch_add(1, Ordering::Release);
+                        }
                         state.unsynced.retain(|s| s.number >= last.number);
                         if let Some(first) = state.unsynced.front_mut() {
                             first.named = true;
@@ -492,7 +547,7 @@ impl LiveLog {
 
     /// Waits until everything appended so far is durable.
     pub fn sync_all(&self) -> Result<()> {
-        self.sync_to(self.end())
+        self.make_durable(self.end(), false)
     }
 
     /// Lets the device have what was appended so far, unless somebody does just now: the next sync finds little left
@@ -615,7 +670,7 @@ impl LiveLog {
                 self.refresh(&mut state);
                 let end = state.end;
                 drop(state);
-                if let Err(e) = self.sync_to(end) {
+                if let Err(e) = self.make_durable(end, false) {
                     failed(&e);
                 }
                 state = self.state.lock();
