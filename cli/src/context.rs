@@ -8,7 +8,7 @@ use lignite::{ColumnFamily, Db, ErrorKind, Options};
 use crate::args::Global;
 use crate::exit::{Failure, open_failure};
 use crate::output::{Output, error_line};
-use crate::progress::Progress;
+use crate::progress::{Progress, Unit};
 
 /// The surroundings of one command.
 pub struct Context {
@@ -24,7 +24,12 @@ impl Context {
 
     /// Begins to tell how far a command is.
     pub fn progress(&self, command: &'static str, total: Option<u64>) -> Progress {
-        Progress::begin(self.global.progress, self.global.quiet, command, total)
+        Progress::begin(self.global.progress, self.global.quiet, command, Unit::Bytes, total)
+    }
+
+    /// The same of a command that goes by steps, whose number becomes known.
+    pub fn steps(&self, command: &'static str) -> Progress {
+        Progress::begin(self.global.progress, self.global.quiet, command, Unit::Steps, None)
     }
 
     /// A line on standard error, unless the user wants quiet.

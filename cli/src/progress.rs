@@ -19,9 +19,19 @@ pub enum Mode {
     Json,
 }
 
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Bytes read, written or looked at.
+    Bytes,
+    /// Steps that take about as long as each other.
+    Steps,
+}
+
 /// How far one command is.
 pub struct Progress {
     command: &'static str,
+    unit: Unit,
     done: u64,
     total: Option<u64>,
     begun: Instant,
@@ -34,6 +44,9 @@ enum Sink {
     Json { last: Option<Instant> },
 }
 
+/// How often a bar moves by itself.
+const TICK: Duration = Duration::from_millis(100);
+
 /// Two JSON lines have at least this between them.
 const JSON_PAUSE: Duration = Duration::from_millis(200);
 
@@ -41,30 +54,40 @@ const JSON_PAUSE: Duration = Duration::from_millis(200);
 struct Line {
     schema: &'static str,
     command: &'static str,
-    done_bytes: u64,
-    total_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    done_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total_bytes: Option<Option<u64>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    done_steps: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total_steps: Option<Option<u64>>,
     nanos: u64,
     finished: bool,
 }
 
 impl Progress {
-    /// Begins. The unit is bytes; `total` is unknown for a pipe.
-    pub fn begin(mode: Mode, quiet: bool, command: &'static str, total: Option<u64>) -> Progress {
+    /// Begins. `total` is unknown for a pipe.
+    pub fn begin(mode: Mode, quiet: bool, command: &'static str, unit: Unit, total: Option<u64>) -> Progress {
         let sink = match mode {
             Mode::Json => Sink::Json { last: None },
-            Mode::Auto if !quiet && std::io::stderr().is_terminal() => Sink::Bar(bar(command, total)),
+            Mode::Auto if !quiet && std::io::stderr().is_terminal() => Sink::Bar(bar(command, unit, total)),
             Mode::Auto | Mode::None => Sink::Nothing,
         };
-        Progress { command, done: 0, total, begun: Instant::now(), sink }
+        Progress { command, unit, done: 0, total, begun: Instant::now(), sink }
     }
 
-    /// So many bytes are done by now; the total may have become known.
+    /// So many are done by now; the total may have become known.
     pub fn set(&mut self, done: u64, total: Option<u64>) {
+        let is_news = total.is_some() && self.total.is_none();
         self.done = done;
         self.total = total.or(self.total);
         match &mut self.sink {
             Sink::Nothing => {}
             Sink::Bar(bar) => {
+                if is_news {
+                    bar.set_style(style(self.unit, true));
+                }
                 if let Some(total) = self.total {
                     bar.set_length(total);
                 }
@@ -90,11 +113,14 @@ impl Progress {
     }
 
     fn json(&self, finished: bool) {
+        let of = |unit| self.unit == unit;
         let line = Line {
             schema: "lignite.progress/1",
             command: self.command,
-            done_bytes: self.done,
-            total_bytes: self.total,
+            done_bytes: of(Unit::Bytes).then_some(self.done),
+            total_bytes: of(Unit::Bytes).then_some(self.total),
+            done_steps: of(Unit::Steps).then_some(self.done),
+            total_steps: of(Unit::Steps).then_some(self.total),
             nanos: self.begun.elapsed().as_nanos() as u64,
             finished,
         };
@@ -111,15 +137,26 @@ pub fn json_to_stderr(value: &impl Serialize) {
     let _ = std::io::stderr().lock().write_all(&text);
 }
 
-fn bar(command: &'static str, total: Option<u64>) -> ProgressBar {
-    let template = match total {
-        Some(_) => "{prefix} [{bar:28}] {percent:>3}%  {binary_bytes_per_sec}  eta {eta}",
-        None => "{prefix} {spinner} {binary_bytes}  {binary_bytes_per_sec}",
+fn bar(command: &'static str, unit: Unit, total: Option<u64>) -> ProgressBar {
+    let target = ProgressDrawTarget::stderr_with_hz(10);
+    let bar =
+        ProgressBar::with_draw_target(total, target).with_style(style(unit, total.is_some())).with_prefix(command);
+    if unit == Unit::Steps {
+        // The first one may be long in coming.
+        bar.enable_steady_tick(TICK);
+    }
+    bar
+}
+
+fn style(unit: Unit, has_total: bool) -> ProgressStyle {
+    let template = match (unit, has_total) {
+        (Unit::Bytes, true) => "{prefix} [{bar:28}] {percent:>3}%  {binary_bytes_per_sec}  eta {eta}",
+        (Unit::Bytes, false) => "{prefix} {spinner} {binary_bytes}  {binary_bytes_per_sec}",
+        (Unit::Steps, true) => "{prefix} [{bar:28}] {pos} of {len}  eta {eta}",
+        (Unit::Steps, false) => "{prefix} {spinner} {elapsed}",
     };
-    let style = ProgressStyle::with_template(template)
+    ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())
         .progress_chars("##-")
-        .tick_chars("|/-\\ ");
-    let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr_with_hz(10)).with_style(style);
-    bar.with_prefix(command)
+        .tick_chars("|/-\\ ")
 }

@@ -228,8 +228,8 @@ pub struct DictionaryUse {
 impl ColumnFamily {
     /// Measures ways of storing the family's blocks on a sample of them: size, encoding, decoding. Reads, and
     /// changes nothing. What is in memtables only does not count, unless there is nothing else. `progress` is called
-    /// before each candidate and at the end, and says whether to go on; a comparison that was ended early has the
-    /// rows that it came to.
+    /// before each candidate, and after the last if none was left out, and says whether to go on; a comparison that was
+    /// ended early has the rows that it came to.
     ///
     /// ```
     /// use lignite::{CompareOptions, Db};
@@ -242,7 +242,8 @@ impl ColumnFamily {
     /// ```
     ///
     /// # Errors
-    /// `InvalidArgument` if the family is empty or a candidate cannot be; what reading can fail with.
+    /// `InvalidArgument` if the family is empty, a candidate cannot be, or it ended before anything was measured; what
+    /// reading can fail with.
     pub fn compare(
         &self,
         options: &CompareOptions,
@@ -271,7 +272,7 @@ impl ColumnFamily {
         };
         let Compared { rows, dictionary, dictionary_gain, complete } = compare(clock, &sample, &wanted, progress)?;
         if rows.is_empty() {
-            return Err(Error::invalid("there was no time to measure anything"));
+            return Err(Error::invalid("it ended before anything was measured"));
         }
         Ok(Comparison {
             pareto: objective::pareto(&rows),
@@ -285,7 +286,7 @@ impl ColumnFamily {
     }
 
     /// Measures, and says what serves an objective best. `options.candidates` is not looked at: the objective
-    /// has its own.
+    /// has its own. Advice of a comparison that is not complete is about what was measured.
     ///
     /// # Errors
     /// As [`ColumnFamily::compare`].
@@ -298,7 +299,7 @@ impl ColumnFamily {
         let options = CompareOptions { candidates: objective::candidates(objective), ..options.clone() };
         let comparison = self.compare(&options, progress)?;
         let picked = objective::pick(objective, &comparison.rows).and_then(|at| comparison.rows.get(at).copied());
-        let Some(chosen) = picked else { return Err(Error::invalid("there was no time to measure anything")) };
+        let Some(chosen) = picked else { return Err(Error::invalid("it ended before anything was measured")) };
         let predicted_bytes = (comparison.raw_bytes as f64 * chosen.stored_share()) as u64;
         Ok(Advice { objective, chosen, comparison, predicted_bytes })
     }

@@ -56,9 +56,8 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     rows::check_chart(args.survey.chart.as_deref(), args.survey.yes)?;
     let now = Now::of(&family)?;
     let options = args.survey.options(&family);
-    let advice = survey::with_progress(context, "codec advise", &options, |progress| {
-        family.advise(objective, &options, progress)
-    })?;
+    let advice =
+        survey::with_progress(context, "codec advise", |progress| family.advise(objective, &options, progress))?;
     let filter_bytes = survey::filter_bytes(&family);
     let predicted_bytes = advice.predicted_bytes + filter_bytes;
     let mut rows = survey::rows(&advice.comparison, filter_bytes, now.as_ref());

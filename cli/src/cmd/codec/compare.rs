@@ -57,8 +57,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     let mut options = args.survey.options(&family);
     options.candidates = wanted;
     let now = Now::of(&family)?;
-    let comparison =
-        survey::with_progress(context, "codec compare", &options, |progress| family.compare(&options, progress))?;
+    let comparison = survey::with_progress(context, "codec compare", |progress| family.compare(&options, progress))?;
     let filter_bytes = survey::filter_bytes(&family);
     let rows = survey::rows(&comparison, filter_bytes, now.as_ref());
     let facts = survey::facts(&args.survey.family.cf, &comparison, args.survey.timeout);

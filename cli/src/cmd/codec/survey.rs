@@ -53,18 +53,16 @@ impl SurveyArgs {
     }
 }
 
-/// Runs `measure` and shows how far it is: each candidate goes over the sample once.
+/// Runs `measure` and shows how far it is: a step is a candidate.
 pub fn with_progress<T>(
     context: &Context,
     command: &'static str,
-    options: &CompareOptions,
     measure: impl FnOnce(&mut dyn FnMut(&CompareProgress) -> bool) -> lignite::Result<T>,
 ) -> Result<T, Failure> {
-    let mut progress = context.progress(command, None);
+    let mut progress = context.steps(command);
     let polling = Polling::begin();
     let measured = measure(&mut |now| {
-        let bytes = |candidates: usize| options.sample_bytes * candidates as u64;
-        progress.set(bytes(now.candidates_done), Some(bytes(now.candidates)));
+        progress.set(now.candidates_done as u64, Some(now.candidates as u64));
         !interrupt::requested()
     });
     progress.finish();
