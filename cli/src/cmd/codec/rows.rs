@@ -94,17 +94,15 @@ pub fn mark_front(rows: &mut [Row]) {
 /// The rows for people and for programs.
 pub fn table(rows: &[Row]) -> Table {
     let predicts = rows.iter().any(|r| r.predicted_bytes.is_some());
-    let mut columns = vec!["codec", "block", "dictionary", "blocks", "raw", "stored", "ratio"];
+    let mut columns = vec!["codec", "block", "dict", "stored", "ratio"];
     columns.extend(predicts.then_some("size of cf"));
-    columns.extend(["encode MB/s", "decode MB/s", "decode p50", "decode p99", "pareto"]);
+    columns.extend(["enc MB/s", "dec MB/s", "dec p50", "dec p99", "pareto"]);
     let mut table = Table::new(&columns);
     for row in rows {
         let mut cells = vec![
             Cell::text(&row.codec),
             Cell::Bytes(row.block_size),
             row.dictionary_bytes.map_or(Cell::Empty, Cell::Bytes),
-            Cell::Count(row.blocks),
-            Cell::Bytes(row.raw_bytes),
             Cell::Bytes(row.stored_bytes),
             Cell::ratio(row.raw_bytes, row.stored_bytes),
         ];
