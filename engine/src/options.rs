@@ -46,9 +46,10 @@ pub enum LogMode {
     #[default]
     Auto,
     /// By stores into a memory map of the log, whose space is written ahead with zeros: a write makes no
-    /// system call, unless writers wait for the device most of the time. `Positioned` where files cannot be mapped. A device that fails to read back a page of
-    /// the log, or somebody who cuts the file, ends the process (`SIGBUS`); on a file system that copies
-    /// on write a full disk can do the same. For tests, and for file systems that you know to be sound.
+    /// system call, unless writers wait for the device most of the time. `Positioned` where files cannot be
+    /// mapped. A device that fails to read back a page of the log, or somebody who cuts the file, ends the
+    /// process (`SIGBUS`); on a file system that copies on write a full disk can do the same. For tests, and for
+    /// file systems that you know to be sound.
     Mapped,
     /// By a positioned write for each group of batches.
     Positioned,
@@ -90,9 +91,9 @@ pub struct Options {
     /// Bytes of memory for block cache, indexes, filters and memtables together. Memtables take at
     /// most half. Default: 256 MiB. More is faster as long as the machine has it.
     pub memory_budget: usize,
-    /// A memtable is sealed at this many bytes, or earlier when those that are written to, of all families together, take an
-    /// eighth of the budget: more than that has no effect. Default: 32 MiB. Larger ones make fewer, larger tables, more memory in use and longer waits while one is
-    /// flushed.
+    /// A memtable is sealed at this many bytes, or earlier when those that are written to, of all families
+    /// together, take an eighth of the budget: more than that has no effect. Default: 32 MiB. Larger ones make
+    /// fewer, larger tables, more memory in use and longer waits while one is flushed.
     pub memtable_size: usize,
     /// Bytes of log that may be needed for replay; past it the family that pins the oldest segment
     /// is flushed. Default: 256 MiB, eight memtables. Bounds the time of the next open after a crash.

@@ -360,20 +360,52 @@ fn who_waits_for_the_device_writes_into_the_mapped_log() {
         db.default_family().put_with(key(n), "value", durability).unwrap();
         faults.control.counts().stores > before
     };
-    for n in 0..100 {
+    // A flush syncs the log for its edit; that is nobody's wait.
+    for n in 0..60 {
         assert!(put(n, Durability::Buffered), "put {n}");
-        db.sync().unwrap();
+        db.flush().unwrap();
     }
     // Before it shows that each waits.
-    assert!(put(100, Durability::Sync) && put(101, Durability::Sync));
-    for n in 102..150 {
+    assert!(put(60, Durability::Sync) && put(61, Durability::Sync));
+    for n in 62..100 {
         assert!(!put(n, Durability::Sync), "put {n}");
+    }
+    for n in 100..150 {
+        assert!(!put(n, Durability::Buffered), "put {n}");
+        db.sync().unwrap();
     }
     // Some more are written before it shows that nobody waits any more.
     let stored = (150..250).filter(|&n| put(n, Durability::Buffered)).count();
     assert!((60..80).contains(&stored), "{stored}");
     drop(db);
     assert_holds(&setup.open().unwrap(), 0..250);
+}
+
+/// A record finds no space halfway: it is cut off, and the cut is durable before the writer is told. Written into a
+/// mapped log, and into any other.
+#[test]
+fn what_finds_no_space_is_cut_off_durably() {
+    for mode in [LogMode::Mapped, LogMode::Positioned] {
+        let disk = Disk::new();
+        let faults = disk.faults();
+        let mut setup = setup(faults.fs());
+        setup.options = setup.options.log_mode(mode).reserve_size(0).memtable_size(1 << 20).memory_budget(16 << 20);
+        let db = setup.open().unwrap();
+        let put = |n: u32, durability| db.default_family().put_with(key(n), "value", durability);
+        (0..10).for_each(|n| drop(put(n, Durability::Sync).unwrap()));
+        let fault = Fault::ShortWrite { keep: 60, error: Errno::Enospc };
+        faults.control.add(Rule::new(fault).kind(CallKind::Write));
+        let before = faults.control.counts();
+        assert_eq!(put(10, Durability::Buffered).unwrap_err().kind(), ErrorKind::NoSpace, "{mode:?}");
+        let after = faults.control.counts();
+        assert_eq!((after.syncs - before.syncs, after.faults - before.faults), (1, 1), "{mode:?}");
+        assert_eq!(db.get(key(10)).unwrap(), None);
+        for n in 10..20 {
+            put(n, Durability::Sync).unwrap();
+        }
+        drop(db);
+        assert_holds(&setup.open().unwrap(), 0..20);
+    }
 }
 
 /// Damage that stays: the error names file, place, family and keys; other keys can be read; compaction

@@ -305,8 +305,7 @@ impl LiveLog {
         leader.were_few && leader.appends <= FEW_APPENDS
     }
 
-    /// Makes durable that records of a failed write were cut off. Like every sync it runs alone: the system tells a
-    /// failure once, and whoever else syncs must not be the one who is told that all is well.
+    /// Makes durable that records of a failed write were cut off, as soon as no other sync runs.
     fn sync_cut(&self, segment: &SegmentWriter) -> Result<()> {
         let mut state = self.state.lock();
         while state.syncing {
@@ -315,10 +314,17 @@ impl LiveLog {
         if let Some(e) = &state.failed {
             return Err(e.clone());
         }
+        let (file, number) = (segment.file(), segment.number());
+        let unsynced = Unsynced { number, file, end: segment.end().offset, named: false };
+        self.sync_alone(state, &[unsynced])
+    }
+
+    /// Syncs files, and counts nothing as durable. Nobody else syncs meanwhile: the system tells a failure once, and
+    /// whoever else syncs must not be the one who is told that all is well.
+    fn sync_alone(&self, mut state: MutexGuard<'_, State>, work: &[Unsynced]) -> Result<()> {
         state.syncing = true;
         drop(state);
-        self.metrics.log_syncs.inc();
-        let outcome = segment.file().sync_data().map_err(|e| poison(Error::io("sync the log", segment.path(), e)));
+        let outcome = work.iter().try_for_each(|segment| self.sync_data(segment));
         let mut state = self.state.lock();
         state.syncing = false;
         if let Err(e) = &outcome {
@@ -545,8 +551,13 @@ impl LiveLog {
         state
     }
 
-    /// Waits until everything appended so far is durable.
+    /// Waits until everything appended so far is durable: for somebody who asked for it.
     pub fn sync_all(&self) -> Result<()> {
+        self.make_durable(self.end(), true)
+    }
+
+    /// The same for an edit of the manifest, which no writer waits for.
+    pub fn sync_for_edit(&self) -> Result<()> {
         self.make_durable(self.end(), false)
     }
 
@@ -558,23 +569,9 @@ impl LiveLog {
         if state.syncing || state.failed.is_some() {
             return Ok(());
         }
-        // Nobody else may sync meanwhile: a failure is told once, to one of them.
-        state.syncing = true;
         self.refresh(&mut state);
         let work: Vec<Unsynced> = state.unsynced.iter().cloned().collect();
-        drop(state);
-        let outcome = work.iter().try_for_each(|segment| self.sync_data(segment));
-        let mut state = self.state.lock();
-        state.syncing = false;
-        if let Err(e) = &outcome {
-            state.failed = Some(e.clone());
-            self.has_failed.store(true, Ordering::Release);
-        }
-        let here = self.settle(&mut state);
-        self.synced.notify_all();
-        drop(state);
-        run_callbacks(here);
-        outcome
+        self.sync_alone(state, &work)
     }
 
     fn sync_data(&self, segment: &Unsynced) -> Result<()> {
@@ -700,7 +697,11 @@ impl LiveLog {
             return Ok(writer.end());
         }
         let before = writer.end().offset;
-        let end = match writer.finish(promise) {
+        let finished = writer.finish(promise);
+        if writer.take_cut() {
+            self.sync_cut(writer)?;
+        }
+        let end = match finished {
             // A segment that may not grow ends without a mark: the next one says where.
             Err(e) if e.is_file_too_long() => {
                 writer.give_back_room();
