@@ -360,19 +360,14 @@ fn who_waits_for_the_device_writes_into_the_mapped_log() {
         db.default_family().put_with(key(n), "value", durability).unwrap();
         faults.control.counts().stores > before
     };
-    // A flush syncs the log for its edit; that is nobody's wait.
-    for n in 0..60 {
+    for n in 0..100 {
         assert!(put(n, Durability::Buffered), "put {n}");
-        db.flush().unwrap();
+        db.sync().unwrap();
     }
     // Before it shows that each waits.
-    assert!(put(60, Durability::Sync) && put(61, Durability::Sync));
-    for n in 62..100 {
+    assert!(put(100, Durability::Sync) && put(101, Durability::Sync));
+    for n in 102..150 {
         assert!(!put(n, Durability::Sync), "put {n}");
-    }
-    for n in 100..150 {
-        assert!(!put(n, Durability::Buffered), "put {n}");
-        db.sync().unwrap();
     }
     // Some more are written before it shows that nobody waits any more.
     let stored = (150..250).filter(|&n| put(n, Durability::Buffered)).count();

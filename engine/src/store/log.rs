@@ -551,13 +551,8 @@ impl LiveLog {
         state
     }
 
-    /// Waits until everything appended so far is durable: for somebody who asked for it.
+    /// Waits until everything appended so far is durable. It does not count as a wait of a writer.
     pub fn sync_all(&self) -> Result<()> {
-        self.make_durable(self.end(), true)
-    }
-
-    /// The same for an edit of the manifest, which no writer waits for.
-    pub fn sync_for_edit(&self) -> Result<()> {
         self.make_durable(self.end(), false)
     }
 

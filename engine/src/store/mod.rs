@@ -568,7 +568,7 @@ impl Store {
         // Read before the sync, so that the edit claims nothing that the log may still lose.
         let last_seq = self.published();
         if !sabotage::is(Bug::ManifestAheadOfLog) {
-            log.sync_for_edit().inspect_err(|e| self.poison(e))?;
+            log.sync_all().inspect_err(|e| self.poison(e))?;
         }
         let needed = self.first_needed(Some((&family, &flushed)));
         let first_segment = log.first_needed(needed);
@@ -606,7 +606,7 @@ impl Store {
     pub fn apply_family_edit(&self, edit: &VersionEdit, seq: SeqNo) -> Result<()> {
         let mut manifest = self.manifest.lock();
         let log = self.log()?;
-        log.sync_for_edit().inspect_err(|e| self.poison(e))?;
+        log.sync_all().inspect_err(|e| self.poison(e))?;
         let mut durable = edit.clone();
         // So that a log which a lying device has lost is missed.
         durable.log_synced = Some(log.durable());
